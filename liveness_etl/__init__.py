@@ -1,0 +1,1 @@
+"""Amazon Rekognition Face Liveness results, from a manifest of session ids to Parquet tables."""

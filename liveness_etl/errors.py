@@ -1,0 +1,51 @@
+"""What can go wrong, as one small hierarchy.
+
+    LivenessError                what a user can cause or meet: one sentence, no traceback
+    ├── UsageError        exit 2 wrong usage or configuration; nothing was called
+    │   ├── ConfigError          a bad key or value, named with its file
+    │   ├── ManifestError        no such manifest, no session_id column, unknown extension, …
+    │   └── LeaseHeld            another run sweeps this source
+    ├── StoreError        exit 1 the output cannot be read or written
+    │   └── Conflict             a conditional write met something else (caught by publish and the lease)
+    └── SourceStopped     exit 3 one source cannot be asked any further (credentials, denials)
+
+Every message says what happened and what to do about it, and holds neither image data nor a session id.
+"""
+
+
+class LivenessError(Exception):
+    """Base of all errors with a sentence for the user."""
+
+    exit_code = 1
+
+
+class UsageError(LivenessError):
+    """Wrong usage, configuration or manifest: found before any call."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key that does not exist or has a value that cannot be."""
+
+
+class ManifestError(UsageError):
+    """The manifest as a whole cannot be read (a bad line is a reject, not an error)."""
+
+
+class LeaseHeld(UsageError):
+    """The source is being swept by another run."""
+
+
+class StoreError(LivenessError):
+    """The output (or the image store) cannot be read or written."""
+
+
+class Conflict(StoreError):
+    """A conditional write found another version than the one it expected."""
+
+
+class SourceStopped(LivenessError):
+    """A source that cannot be asked any further in this run; the other sources go on."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""Everything before landing: manifest, plan, pace, calls, retries."""
