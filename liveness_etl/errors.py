@@ -6,7 +6,8 @@
     │   ├── ManifestError        no such manifest, no session_id column, unknown extension, …
     │   └── LeaseHeld            another run sweeps this source
     ├── StoreError        exit 1 the output cannot be read or written
-    │   └── Conflict             a conditional write met something else (caught by publish and the lease)
+    │   ├── Conflict             a conditional write met something else (caught by publish and the lease)
+    │   └── Missing              a listed object is gone (caught by publish)
     └── SourceStopped     exit 3 one source cannot be asked any further (credentials, denials)
 
 Every message says what happened and what to do about it, and holds neither image data nor a session id.
@@ -49,3 +50,7 @@ class SourceStopped(LivenessError):
     """A source that cannot be asked any further in this run; the other sources go on."""
 
     exit_code = 3
+
+
+class Missing(StoreError):
+    """An object that was listed a moment ago is gone (another publish or fold took it)."""

@@ -1,0 +1,194 @@
+"""The landing zone: `landing/dt=D/*.parquet`, append-only, one nested row per answer.
+
+A part is written whole under a new name and never changed. Fold replaces many parts by one that names them
+in its metadata: so a part and the fold that holds its rows may both be there after a crash, and readers know.
+"""
+
+import hashlib
+import json
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from liveness_etl.errors import Missing, StoreError
+from liveness_etl.storage import ABSENT, Entry, Store
+from liveness_etl.transform.tables import CONTRACT_VERSION, LANDING
+
+VERSION_KEY: Final = b"liveness_etl.contract_version"
+FOLDED_KEY: Final = b"liveness_etl.folded"
+
+_FOLD_MARK: Final = "fold-"
+_FOLD_UNTIL_BYTES: Final = 64 * 1024 * 1024  # a larger part is left alone: folding must not grow with history
+_BATCH_ROWS: Final = 16_384
+_OPEN_AHEAD: Final = 8
+
+Row = Mapping[str, object]
+"""One landing row: the columns of `tables.LANDING` by name."""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A partition's landing at one moment: its parts, those already held by a fold, and what they come from."""
+
+    parts: tuple[Entry, ...]
+    covered: tuple[Entry, ...]
+    fingerprint: str
+
+
+def folder_of(dt: date) -> str:
+    """The landing folder of a partition."""
+    return f"landing/dt={dt.isoformat()}/"
+
+
+def part_bytes(rows: Sequence[Row]) -> bytes:
+    """A landing part, as the bytes of its file."""
+    sink = pa.BufferOutputStream()
+    schema = LANDING.with_metadata({VERSION_KEY: CONTRACT_VERSION})
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def append_part(store: Store, dt: date, name: str, content: bytes) -> None:
+    """Add one part; `name` must be new. Raises StoreError (Conflict for a name that is taken)."""
+    store.put(f"{folder_of(dt)}{name}.parquet", content, expect=ABSENT)
+
+
+def list_partitions(store: Store) -> list[date]:
+    """The partitions that have landing parts, oldest first."""
+    found = {PurePosixPath(entry.path).parts[1] for entry in store.list("landing/dt=")}
+    return sorted(date.fromisoformat(name.removeprefix("dt=")) for name in found)
+
+
+def read_landed(store: Store, dt: date) -> Landed:
+    """What a partition's landing holds now. Raises StoreError."""
+    parts = [entry for entry in store.list(folder_of(dt)) if entry.path.endswith(".parquet")]
+    origins: dict[str, frozenset[str]] = {}
+    for part in parts:
+        if _stem(part).startswith(_FOLD_MARK):
+            with _opened(store, part) as file:
+                origins[part.path] = frozenset(json.loads(file.schema_arrow.metadata[FOLDED_KEY]))
+    folded = frozenset().union(*origins.values())
+    covered = tuple(part for part in parts if _stem(part) in folded)
+    every = folded | {_stem(part) for part in parts if part.path not in origins}
+    digest = hashlib.sha256("\n".join([CONTRACT_VERSION, *sorted(every)]).encode()).hexdigest()
+    return Landed(tuple(part for part in parts if _stem(part) not in folded), covered, digest)
+
+
+def scan(store: Store, parts: Sequence[Entry], columns: Sequence[str] = ()) -> pa.RecordBatchReader:
+    """All rows of the parts as one stream, with `columns` of `tables.LANDING` (all, if none are named).
+
+    Raises while it is read: Missing for a part that is gone, StoreError for a damaged one or one that a newer
+    version wrote.
+    """
+    wanted = [LANDING.field(name) for name in columns] if columns else list(LANDING)
+    schema = pa.schema([field.remove_metadata() for field in wanted])
+    return pa.RecordBatchReader.from_batches(schema, _batches(store, parts, schema))
+
+
+def fold(store: Store, dt: date, *, at_least: int = 2) -> int:
+    """Make one part of a partition's small parts, if there are `at_least` so many; returns how many went.
+
+    Deletes only parts whose rows are in a durable fold. The caller holds the partition's lock.
+    """
+    landed = read_landed(store, dt)
+    store.delete(part.path for part in landed.covered)
+    small = [part for part in landed.parts if part.size < _FOLD_UNTIL_BYTES]
+    if len(small) < at_least:
+        return 0
+    try:
+        with store.scratch() as folder:
+            ready = folder / "fold"
+            origins: set[str] = set()
+            for part in small:
+                with _opened(store, part) as file:
+                    held = file.schema_arrow.metadata.get(FOLDED_KEY)
+                origins |= set(json.loads(held)) if held else {_stem(part)}
+            metadata = {VERSION_KEY: CONTRACT_VERSION, FOLDED_KEY: json.dumps(sorted(origins))}
+            with pq.ParquetWriter(ready, LANDING.with_metadata(metadata), compression="zstd") as writer:
+                for table in _row_groups(scan(store, small)):
+                    writer.write_table(table)
+            store.put(f"{folder_of(dt)}{_FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
+    except Missing:
+        return 0  # another fold was faster
+    store.delete(part.path for part in small)
+    return len(small)
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch], rows: int = 131_072) -> Iterator[pa.Table]:
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(one) for one in held) >= rows:
+            yield pa.Table.from_batches(held).cast(LANDING)
+            held.clear()
+    if held:
+        yield pa.Table.from_batches(held).cast(LANDING)
+
+
+def _batches(store: Store, parts: Sequence[Entry], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    left = iter(parts)
+    with ThreadPoolExecutor(_OPEN_AHEAD) as pool:
+        ahead = deque((part, pool.submit(store.open, part.path)) for part in islice(left, _OPEN_AHEAD))
+        while ahead:
+            part, opening = ahead.popleft()
+            if (following := next(left, None)) is not None:
+                ahead.append((following, pool.submit(store.open, following.path)))
+            with _parquet_file(store, part, opening.result()) as file, _damage_named(store, part):
+                known = [name for name in schema.names if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_BATCH_ROWS, columns=known):
+                    yield _conformed(batch, schema)
+
+
+def _conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A part's batch under the current schema; a column that an older version did not know is NULL."""
+    columns = [
+        batch.column(field.name).cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _opened(store: Store, part: Entry):  # type: ignore[no-untyped-def]  # a pyarrow ParquetFile
+    return _parquet_file(store, part, store.open(part.path))
+
+
+@contextmanager
+def _parquet_file(store: Store, part: Entry, source: pa.NativeFile) -> Iterator[pq.ParquetFile]:
+    with source:
+        with _damage_named(store, part):
+            file = pq.ParquetFile(source, pre_buffer=True)
+        version = (file.schema_arrow.metadata or {}).get(VERSION_KEY, b"").decode()
+        if not version.isdigit() or int(version) > int(CONTRACT_VERSION):
+            raise StoreError(
+                f"{store.uri_of(part.path)} has contract version {version or 'none'}, and this program knows "
+                f"{CONTRACT_VERSION}: use a newer liveness-etl"
+            )
+        with file:
+            yield file
+
+
+@contextmanager
+def _damage_named(store: Store, part: Entry) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"landing part {store.uri_of(part.path)} cannot be read ({type(error).__name__}): "
+            "restore it from a backup or move it away, then publish again"
+        ) from None
+
+
+def _stem(part: Entry) -> str:
+    return PurePosixPath(part.path).stem

@@ -1,0 +1,177 @@
+"""Makes answers durable within seconds: a buffer of rows that a thread of its own lands.
+
+Nothing is forgotten: rows leave the buffer only when they are durable, in the landing zone or, where the
+store cannot be written, in a rescue part in this user's state folder, which the next run lands.
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from liveness_etl.errors import StoreError
+from liveness_etl.load.landing import Row, append_part, part_bytes
+from liveness_etl.storage import Store, rescue_folder
+
+MOST_UNLANDED: Final = 5_000
+"""Rows. No new call starts while more than these are unlanded."""
+
+_PATIENCE_SECONDS: Final = 60.0
+_START_SHARE: Final = 0.75  # of checkpoint_seconds: the rest is for the write itself
+
+
+class LandingWriter:
+    """Lands rows every `checkpoint_seconds` or 5,000 rows, whichever is first.
+
+    `on_landed` is told of rows once they are durable in the landing zone. Part names start with `run_id`
+    and `tag`, and are always new.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        tag: str,
+        *,
+        checkpoint_seconds: float,
+        on_landed: Callable[[Sequence[Row]], None],
+    ) -> None:
+        self._store, self._stem = store, f"{run_id}-{tag}"
+        self._period = checkpoint_seconds * _START_SHARE
+        self._on_landed = on_landed
+        self._rows: list[tuple[date, Row]] = []
+        self._writing: list[tuple[date, Row]] = []
+        self._oldest = 0.0
+        self._give_up_at: float | None = None  # set by close
+        self._failing_since: float | None = None
+        self.failure: StoreError | None = None
+        self.gave_up = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name=f"landing-{tag}", daemon=True)
+        self._thread.start()
+
+    def land(self, dt: date, row: Row) -> None:
+        """Take a row; it is durable within `checkpoint_seconds`."""
+        with self._changed:
+            if not self._rows:
+                self._oldest = time.monotonic()
+            self._rows.append((dt, row))
+            if len(self._rows) in (1, MOST_UNLANDED):
+                self._changed.notify_all()
+
+    def wait_for_room(self, timeout_seconds: float) -> bool:
+        """True as soon as another answer may be fetched; False if the store still fails or lags."""
+        if self._has_room():
+            return True
+        with self._changed:
+            return self._changed.wait_for(self._has_room, timeout_seconds)
+
+    def close(self, timeout_seconds: float = _PATIENCE_SECONDS) -> list[Path]:
+        """Land what is left; what cannot be landed within the time is rescued, and its files are returned."""
+        with self._changed:
+            self._give_up_at = time.monotonic() + timeout_seconds
+            self._changed.notify_all()
+        self._thread.join(timeout_seconds)
+        with self._changed:
+            left = self._writing + self._rows
+            self._writing, self._rows = [], []
+        if not left:
+            return []
+        folder = rescue_folder(self._store.uri)
+        return [
+            _write_private(folder / f"dt={dt.isoformat()}" / f"{self._name()}.parquet", part_bytes(rows))
+            for dt, rows in _by_partition(left).items()
+        ]
+
+    def _has_room(self) -> bool:
+        return self._failing_since is None and len(self._rows) + len(self._writing) < MOST_UNLANDED
+
+    def _work(self) -> None:
+        delay = 0.2
+        while True:
+            with self._changed:
+                if not self._due():
+                    self._changed.wait(self._seconds_left())
+                    continue
+                if not self._rows and not self._writing:
+                    return
+                self._writing += self._rows
+                self._rows = []
+            try:
+                self._write()
+            except StoreError as error:
+                if self._give_up(error, delay):
+                    return
+                delay = min(delay * 2, 5.0)
+                continue
+            delay = 0.2
+            with self._changed:
+                self._failing_since = self.failure = None
+                self._changed.notify_all()
+
+    def _due(self) -> bool:
+        if self._give_up_at is not None or len(self._rows) >= MOST_UNLANDED or self._writing:
+            return True
+        return bool(self._rows) and time.monotonic() - self._oldest >= self._period
+
+    def _seconds_left(self) -> float | None:
+        return max(0.0, self._oldest + self._period - time.monotonic()) if self._rows else None
+
+    def _write(self) -> None:
+        for dt, rows in _by_partition(self._writing).items():
+            append_part(self._store, dt, self._name(), part_bytes(rows))
+            self._on_landed(rows)
+            with self._changed:
+                self._writing = [pair for pair in self._writing if pair[0] != dt]
+                self._changed.notify_all()
+
+    def _give_up(self, error: StoreError, delay: float) -> bool:
+        """Wait a little before the next try; True when the store has failed for too long."""
+        with self._changed:
+            self.failure = error
+            now = time.monotonic()
+            self._failing_since = self._failing_since or now
+            give_up_at = self._give_up_at or self._failing_since + _PATIENCE_SECONDS
+            if now >= give_up_at:
+                self.gave_up = True
+                self._changed.notify_all()
+                return True
+            self._changed.wait(min(delay, give_up_at - now))
+            return False
+
+    def _name(self) -> str:
+        return f"{self._stem}-{uuid.uuid4().hex[:12]}"
+
+
+def land_rescued(store: Store) -> int:
+    """Land the parts that an earlier run had to rescue for this store; returns how many there were."""
+    parts = sorted(rescue_folder(store.uri).glob("dt=*/*.parquet"))
+    for part in parts:
+        dt = date.fromisoformat(part.parent.name.removeprefix("dt="))
+        append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", part.read_bytes())
+        part.unlink()
+    return len(parts)
+
+
+def _by_partition(pairs: Sequence[tuple[date, Row]]) -> dict[date, list[Row]]:
+    found: dict[date, list[Row]] = {}
+    for dt, row in pairs:
+        found.setdefault(dt, []).append(row)
+    return found
+
+
+def _write_private(path: Path, content: bytes) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"answers are lost: neither the output nor {path} can be written: {error.strerror}") from None
+    return path

@@ -1,0 +1,188 @@
+"""One partition's tables from its landing: a pure function of the parts, replaced atomically.
+
+Rows are sorted by DuckDB (which spills to disk), so that the winner of an id is the first of its rows, and
+stream through `transform.normalize` into one open Parquet writer per table: memory is bounded at any size.
+"""
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from liveness_etl.engine import open_engine
+from liveness_etl.errors import Conflict, Missing, StoreError
+from liveness_etl.load import landing
+from liveness_etl.storage import ABSENT, Store
+from liveness_etl.transform import normalize, tables
+
+FINGERPRINT_KEY: Final = b"liveness_etl.landing_fingerprint"
+
+_TRIES: Final = 20
+_BATCH_ROWS: Final = 65_536
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of one partition: `sessions` rows written, or 0 where its tables were current."""
+
+    dt: date
+    changed: bool
+    sessions: int
+
+
+def table_path(table: str, dt: date) -> str:
+    """Where a partition's file of a table stands below the output."""
+    return f"{table}/dt={dt.isoformat()}/part-00000.parquet"
+
+
+def publish_partition(
+    store: Store,
+    dt: date,
+    *,
+    rebuild: bool = False,
+    fold: bool = True,
+    row_group_rows: int = 131_072,
+    memory_limit: str = "1GB",
+) -> Published:
+    """Make the four tables of a partition right for what its landing holds now. Raises StoreError.
+
+    Safe at the same time as any other publish, fold or sweep: it starts again when it was overtaken.
+    """
+    with store.lock(f"partition-{dt}"):
+        for again in range(_TRIES):
+            try:
+                published = _publish_once(store, dt, rebuild, row_group_rows, memory_limit)
+            except (Conflict, Missing):
+                time.sleep(random.uniform(0, min(5.0, 0.1 * 2**again)))
+                continue
+            if fold:
+                landing.fold(store, dt)
+            return published
+    raise StoreError(f"publishing {dt} was overtaken {_TRIES} times by other writers: try again later")
+
+
+def is_current(store: Store, dt: date, fingerprint: str) -> bool:
+    """Whether all four files of a partition carry this fingerprint and the present contract version."""
+    return all(_fingerprint_of(store, table_path(table, dt)) == fingerprint for table in tables.TABLES)
+
+
+def _publish_once(store: Store, dt: date, rebuild: bool, row_group_rows: int, memory_limit: str) -> Published:
+    # Tags first, landing second: whoever replaces a table in between has seen at least as much as we shall.
+    before = {table: store.head(table_path(table, dt)) for table in tables.TABLES}
+    landed = landing.read_landed(store, dt)
+    if not landed.parts or (not rebuild and is_current(store, dt, landed.fingerprint)):
+        return Published(dt, False, 0)
+    with store.scratch() as folder:
+        sessions = _write_tables(store, landed, folder, row_group_rows, memory_limit)
+        for table in tables.TABLES:
+            found = before[table]
+            store.put(table_path(table, dt), folder / table, expect=found.etag if found else ABSENT)
+    return Published(dt, True, sessions)
+
+
+def _write_tables(
+    store: Store, landed: landing.Landed, folder: Path, row_group_rows: int, memory_limit: str
+) -> int:
+    metadata = {
+        landing.VERSION_KEY: tables.CONTRACT_VERSION,
+        FINGERPRINT_KEY: landed.fingerprint,
+    }
+    sessions = 0
+    with contextlib.ExitStack() as stack:
+        writers = {
+            table: stack.enter_context(_TableWriter(folder / table, table, metadata, row_group_rows))
+            for table in tables.TABLES
+        }
+        for winners in _winners(store, landed, folder, memory_limit):
+            sessions += len(winners)
+            for table, writer in writers.items():
+                writer.write(normalize.NORMALIZE[table](winners))
+    return sessions
+
+
+def _winners(store: Store, landed: landing.Landed, folder: Path, memory_limit: str) -> Iterator[pa.RecordBatch]:
+    """The winning landing rows of a partition, sorted by session_id."""
+    with open_engine(folder, memory_limit) as connection:
+        connection.register("landing", landing.scan(store, landed.parts))
+        columns = ", ".join(tables.LANDING.names)
+        try:
+            rows = connection.execute(
+                f"SELECT {columns} FROM landing ORDER BY session_id, {normalize.WINNER_ORDER_SQL}"
+            ).to_arrow_reader(_BATCH_ROWS)
+            last_id = None
+            for batch in rows:
+                if len(batch):
+                    winners = normalize.first_of_each(batch, last_id)
+                    last_id = batch.column("session_id")[-1].as_py()
+                    yield winners
+        except duckdb.Error as error:
+            _raise_cause(store, landed, error)
+
+
+def _raise_cause(store: Store, landed: landing.Landed, error: duckdb.Error) -> None:
+    """DuckDB reports an error of our own scan as text: find the damaged or missing part again."""
+    for _ in landing.scan(store, landed.parts):
+        pass
+    raise StoreError(f"DuckDB could not sort the partition: {str(error).splitlines()[0]}") from None
+
+
+class _TableWriter:
+    """One table's Parquet file, in row groups of the given size."""
+
+    def __init__(self, path: Path, table: str, metadata: dict[bytes, str], row_group_rows: int) -> None:
+        schema = tables.SCHEMAS[table].with_metadata(metadata)
+        self._rows = row_group_rows
+        self._held: list[pa.RecordBatch] = []
+        index = [name for name in ("image_index", "feedback_index") if name in schema.names]
+        self._schema = schema
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            write_page_index=True,
+            bloom_filter_options={"session_id": {"ndv": row_group_rows, "fpp": 0.01}},
+            sorting_columns=[pq.SortingColumn(schema.names.index(name)) for name in ["session_id", *index]],
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._held.append(batch)
+        if sum(len(one) for one in self._held) >= self._rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        table = pa.Table.from_batches(self._held, schema=self._schema.remove_metadata())
+        whole = len(table) - len(table) % self._rows
+        self._writer.write_table(table.slice(0, whole).cast(self._schema), row_group_size=self._rows)
+        self._held = table.slice(whole).to_batches()
+
+    def __enter__(self) -> "_TableWriter":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if raised[0] is None and self._held:
+            self._writer.write_table(
+                pa.Table.from_batches(self._held, schema=self._schema.remove_metadata()).cast(self._schema),
+                row_group_size=self._rows,
+            )
+        self._writer.close()
+
+
+def _fingerprint_of(store: Store, path: str) -> str | None:
+    try:
+        with store.open(path) as source, pq.ParquetFile(source) as file:
+            metadata = file.schema_arrow.metadata or {}
+    except Missing:
+        return None
+    except (pa.ArrowException, OSError):
+        return None  # a damaged table file is made again
+    if metadata.get(landing.VERSION_KEY, b"").decode() != tables.CONTRACT_VERSION:
+        return None
+    return str(metadata.get(FINGERPRINT_KEY, b"").decode())

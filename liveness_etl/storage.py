@@ -1,0 +1,265 @@
+"""A folder or an S3 prefix: read, list, atomic and conditional write, lock, delete.
+
+The only module that touches the file system of an output or calls S3. Paths are relative to the store's
+root and use `/`. A write is whole or not there at all; a condition (`expect`) makes it lose against a
+concurrent one instead of covering it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
+
+ABSENT = ""
+"""As `expect`: the path must not exist yet."""
+
+_SCRATCH_LEFT_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored object: its path below the root, its size in bytes, and a tag that changes with its content."""
+
+    path: str
+    size: int
+    etag: str
+
+
+class Store(Protocol):
+    """What the rooms may ask of an output, whatever it is made of. All methods raise StoreError."""
+
+    uri: str
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """All objects whose path starts with `prefix`, sorted by path; temporary files never."""
+
+    def head(self, path: str) -> Entry | None:
+        """The object at `path`, or None."""
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Random access with bounded memory. Raises Missing."""
+
+    def put(
+        self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None
+    ) -> str:
+        """Write whole; a Path is consumed where that saves a copy. Returns the new tag.
+
+        `expect` None replaces whatever is there, ABSENT needs the path to be free, and a tag needs that very
+        version: else Conflict. `sha256` is the content's digest, where S3 is to check it.
+        """
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete; a path that is gone already is no error."""
+
+    def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Mutual exclusion between processes of this host (on S3 there is none: use `expect`)."""
+
+    def scratch(self) -> contextlib.AbstractContextManager[Path]:
+        """A private local folder, on the store's own file system where it has one; gone afterwards."""
+
+    def uri_of(self, path: str) -> str:
+        """An absolute `file://` or `s3://` address."""
+
+
+def open_store(
+    uri: str,
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    profile: str | None = None,
+    kms_key_id: str | None = None,
+    expected_bucket_owner: str | None = None,
+) -> Store:
+    """The store at a local path, a `file://` or an `s3://bucket/prefix` address. Raises UsageError for others."""
+    if uri.startswith("s3://"):
+        from liveness_etl.storage_s3 import S3Store, s3_client
+
+        return S3Store(uri, s3_client(endpoint_url, region, profile), kms_key_id, expected_bucket_owner)
+    scheme = urlsplit(uri).scheme
+    if scheme == "file":
+        uri = unquote(urlsplit(uri).path)
+    elif "://" in uri:
+        raise UsageError(f"cannot store under {scheme}://: give a folder or an s3:// address")
+    return LocalStore(Path(uri))
+
+
+class LocalStore:
+    """A folder. Writes go to `.tmp/`, are fsynced, and renamed into place; then the folder is fsynced."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.uri = str(self.root)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        start = self.root / prefix.rpartition("/")[0]
+        for folder, subfolders, names in os.walk(start):
+            subfolders[:] = sorted(name for name in subfolders if name != ".tmp")
+            for name in sorted(names):
+                path = (Path(folder) / name).relative_to(self.root).as_posix()
+                if path.startswith(prefix) and (entry := self.head(path)):
+                    yield entry
+
+    def head(self, path: str) -> Entry | None:
+        try:
+            stat = (self.root / path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _local_error("read", self.root / path, error) from None
+        return Entry(path, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}")
+
+    def open(self, path: str) -> pa.NativeFile:
+        try:
+            return pa.OSFile(str(self.root / path), "rb")
+        except FileNotFoundError:
+            raise Missing(f"{self.root / path} is gone") from None
+        except OSError as error:
+            raise _local_error("read", self.root / path, error) from None
+
+    def put(
+        self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None
+    ) -> str:
+        target = self.root / path
+        try:
+            self._make_folder(target.parent)
+            self._make_folder(self.root / ".tmp")
+            ready = self.root / ".tmp" / f"put-{uuid.uuid4().hex}"
+            try:
+                _write_durably(ready, content)
+                if expect is None:
+                    ready.replace(target)
+                else:
+                    with self.lock("put"):
+                        found = self.head(path)
+                        if (found.etag if found else ABSENT) != expect:
+                            raise Conflict(f"{target} was changed by somebody else")
+                        ready.replace(target)
+            finally:
+                ready.unlink(missing_ok=True)
+            _fsync_folder(target.parent)
+        except OSError as error:
+            raise _local_error("write", target, error) from None
+        written = self.head(path)
+        return written.etag if written else ""
+
+    def delete(self, paths: Iterable[str]) -> None:
+        folders = set()
+        for path in paths:
+            target = self.root / path
+            try:
+                target.unlink(missing_ok=True)
+            except OSError as error:
+                raise _local_error("delete", target, error) from None
+            folders.add(target.parent)
+        for folder in folders:
+            if folder.is_dir():
+                _fsync_folder(folder)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        folder = self.root / "_state" / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / f"{name.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _local_error("lock", folder, error) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        base = self.root / ".tmp"
+        try:
+            self._make_folder(base)
+            self._drop_left_scratch(base)
+            folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=base))
+        except OSError as error:
+            raise _local_error("write", base, error) from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def uri_of(self, path: str) -> str:
+        return (self.root / path).as_uri()
+
+    def _make_folder(self, folder: Path) -> None:
+        missing = []
+        while not folder.exists():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            _fsync_folder(new.parent)
+
+    @staticmethod
+    def _drop_left_scratch(base: Path) -> None:
+        """Remove what killed processes left behind a day ago or longer."""
+        for left in base.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _SCRATCH_LEFT_SECONDS:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _write_durably(ready: Path, content: bytes | Path) -> None:
+    if isinstance(content, Path):
+        content.rename(ready)  # out of this store's scratch
+        handle = os.open(ready, os.O_RDONLY)
+    else:
+        handle = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        if isinstance(content, bytes):
+            left = memoryview(content)
+            while left:
+                left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _local_error(verb: str, target: Path, error: OSError) -> StoreError:
+    return StoreError(f"cannot {verb} {target}: {error.strerror or type(error).__name__}")
+
+
+def state_folder() -> Path:
+    """This user's local state: rescued answers live here (`$XDG_STATE_HOME/liveness-etl`)."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "liveness-etl"
+
+
+def rescue_folder(store_uri: str) -> Path:
+    """Where answers wait that could not be landed in the store at `store_uri`."""
+    return state_folder() / "rescue" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+
+
+class Inputs(Protocol):
+    """Objects outside the output that a manifest may name."""
+
+    def find(self, uri: str) -> list[tuple[str, int, str]]:
+        """(uri, size, etag) of the object, or of all objects below a prefix that ends in `/`."""
+
+    def open(self, uri: str) -> BinaryIO: ...

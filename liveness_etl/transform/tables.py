@@ -1,0 +1,180 @@
+"""The table contract: the schema of every Parquet file this program writes, with its column comments.
+
+A comment stands in the Arrow field's metadata under `comment`, and so in the Parquet file. `not null` stands
+only where this program makes the value; what the API gives may be absent.
+"""
+
+from typing import Final
+
+import pyarrow as pa
+
+CONTRACT_VERSION: Final = "1"
+"""Written into every file as `liveness_etl.contract_version`; a reader refuses a larger one."""
+
+TABLES: Final = ("challenges", "bounding_boxes", "feedback", "sessions")
+"""The tables made from landing, in the order in which they are replaced: children first."""
+
+
+def _field(name: str, kind: pa.DataType, comment: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"comment": comment})
+
+
+_TIME: Final = pa.timestamp("ms", "UTC")
+_TEXT_MAP: Final = pa.map_(pa.string(), pa.string())
+
+_SESSION_ID: Final = _field("session_id", pa.string(), "Face Liveness session id", nullable=False)
+_SOURCE: Final = _field("source", pa.string(), "name of the account and region it was asked of", nullable=False)
+_REGION: Final = _field("region", pa.string(), "AWS region it was asked of", nullable=False)
+_STATUS: Final = _field("status", pa.string(), "Status of the API; NULL where no answer came")
+_CONFIDENCE: Final = _field("confidence", pa.float64(), "0-100 as returned; NULL where absent")
+_SDK_TYPE: Final = _field("sdk_type", pa.string(), "Metadata.SDKType, self-reported by the client")
+_CREATED_AT: Final = _field("created_at", _TIME, "when the session was created, from the manifest")
+_FETCHED_AT: Final = _field("fetched_at", _TIME, "when this answer came")
+_ATTEMPTS: Final = _field("attempts", pa.int32(), "calls that this answer took", nullable=False)
+_ERROR_CODE: Final = _field("error_code", pa.string(), "AWS error code or ours; NULL where all is well")
+_ERROR_MESSAGE: Final = _field("error_message", pa.string(), "with account numbers and ARNs masked")
+_ATTRIBUTES: Final = _field("attributes", _TEXT_MAP, "manifest columns listed in manifest.attributes")
+_RUN_ID: Final = _field("run_id", pa.string(), "the run that asked", nullable=False)
+
+BOX: Final = pa.struct([(side, pa.float64()) for side in ("left", "top", "width", "height")])
+IMAGE: Final = pa.struct(
+    [
+        ("image_type", pa.string()),
+        ("image_index", pa.int32()),
+        ("box", BOX),
+        ("s3_bucket", pa.string()),
+        ("s3_name", pa.string()),
+        ("s3_version", pa.string()),
+        ("image_uri", pa.string()),
+        ("image_sha256", pa.string()),
+        ("image_size_bytes", pa.int32()),
+    ]
+)
+
+LANDING: Final = pa.schema(
+    [
+        _SESSION_ID,
+        _SOURCE,
+        _REGION,
+        _STATUS,
+        _CONFIDENCE,
+        _field("challenge", pa.struct([("type", pa.string()), ("version", pa.string())]), "Challenge"),
+        _SDK_TYPE,
+        _field("images", pa.list_(IMAGE), "ReferenceImage and AuditImages, references only"),
+        _field("feedback", pa.list_(pa.struct([("code", pa.string()), ("message", pa.string())])), "Feedback"),
+        _CREATED_AT,
+        _FETCHED_AT,
+        _ATTEMPTS,
+        _ERROR_CODE,
+        _ERROR_MESSAGE,
+        _ATTRIBUTES,
+        _RUN_ID,
+    ]
+)
+
+SESSIONS: Final = pa.schema(
+    [
+        _SESSION_ID,
+        _SOURCE,
+        _REGION,
+        _field(
+            "outcome", pa.string(), "status where an answer came, else error_code: group by this", nullable=False
+        ),
+        _STATUS,
+        _CONFIDENCE,
+        _SDK_TYPE,
+        _CREATED_AT,
+        _FETCHED_AT,
+        _ATTEMPTS,
+        _ERROR_CODE,
+        _ERROR_MESSAGE,
+        _ATTRIBUTES,
+        _RUN_ID,
+    ]
+)
+
+CHALLENGES: Final = pa.schema(
+    [
+        _SESSION_ID,
+        _field("type", pa.string(), "Challenge.Type"),
+        _field("version", pa.string(), "Challenge.Version"),
+    ]
+)
+
+BOUNDING_BOXES: Final = pa.schema(
+    [
+        _SESSION_ID,
+        _field("image_type", pa.string(), "reference or audit", nullable=False),
+        _field("image_index", pa.int32(), "position in the answer; 0 for the reference image", nullable=False),
+        *(
+            _field(f"box_{side}", pa.float64(), "ratio as returned, may lie outside 0-1; NULL without a box")
+            for side in ("left", "top", "width", "height")
+        ),
+        _field("s3_bucket", pa.string(), "S3Object.Bucket"),
+        _field("s3_name", pa.string(), "S3Object.Name"),
+        _field("s3_version", pa.string(), "S3Object.Version"),
+        _field("image_uri", pa.string(), "where the image is; NULL where its bytes were discarded or lost"),
+        _field("image_sha256", pa.string(), "of bytes that came inline; NULL for an S3Object"),
+        _field("image_size_bytes", pa.int32(), "of bytes that came inline; NULL for an S3Object"),
+    ]
+)
+
+FEEDBACK: Final = pa.schema(
+    [
+        _SESSION_ID,
+        _field("feedback_index", pa.int32(), "position in the answer", nullable=False),
+        _field("code", pa.string(), "Feedback.Code"),
+        _field("message", pa.string(), "Feedback.Message"),
+    ]
+)
+
+
+def _count(name: str, comment: str) -> pa.Field:
+    return _field(name, pa.int64(), comment, nullable=False)
+
+
+RUNS: Final = pa.schema(
+    [
+        _RUN_ID,
+        _field("flow_run_id", pa.string(), "Prefect's id of the flow run, if there was one"),
+        _field("started_at", _TIME, "when the run started", nullable=False),
+        _field("finished_at", _TIME, "when it ended; NULL for a run that was killed or still works"),
+        _field("command", pa.string(), "run, sweep, …", nullable=False),
+        _field("manifest_uri", pa.string(), "without its query string", nullable=False),
+        _field("manifest_sha256", pa.string(), "of the stored bytes of all its files"),
+        _field("version", pa.string(), "of this program", nullable=False),
+        _count("lines", "requested + duplicates + rejected + forgotten"),
+        _count("requested", "already_final + landed + not_asked"),
+        _count("duplicates", "lines that repeat an earlier line's id"),
+        _count("rejected", "malformed lines; see rejects"),
+        _count("forgotten", "lines whose id was erased"),
+        _count("already_final", "ids that were not asked again"),
+        _count("landed", "ids whose answer (or last error) this run landed"),
+        _count("not_asked", "ids that this run did not reach"),
+        _count("calls", "calls of GetFaceLivenessSessionResults"),
+        _count("throttled_calls", "calls that were throttled"),
+        _count("retried_calls", "calls that were not the first of their id"),
+        _field("by_outcome", pa.map_(pa.string(), pa.int64()), "this run's rows by outcome"),
+        _count("expired_before_fetch", "ids first asked later than their time to live"),
+        _field("completed", pa.bool_(), "the run ended by itself", nullable=False),
+    ]
+)
+
+REJECTS: Final = pa.schema(
+    [
+        _RUN_ID,
+        _field("manifest_uri", pa.string(), "the file", nullable=False),
+        _field("line_number", pa.int64(), "physical line from 1, header included", nullable=False),
+        _field("reason", pa.string(), "why it was rejected; never the line itself", nullable=False),
+    ]
+)
+
+SCHEMAS: Final = {
+    "sessions": SESSIONS,
+    "challenges": CHALLENGES,
+    "bounding_boxes": BOUNDING_BOXES,
+    "feedback": FEEDBACK,
+    "runs": RUNS,
+    "rejects": REJECTS,
+}
+"""Every table by name, as users see it; each also has the partition column `dt` in its path."""
