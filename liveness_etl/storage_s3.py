@@ -56,9 +56,7 @@ class S3Store:
         self.uri = f"s3://{self.bucket}/{self._prefix}".rstrip("/")
         self._client = client
         self._owner = {"ExpectedBucketOwner": expected_bucket_owner} if expected_bucket_owner else {}
-        self._encryption = (
-            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
-        )
+        self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
 
     def list(self, prefix: str) -> Iterator[Entry]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -88,9 +86,7 @@ class S3Store:
             return pa.BufferReader(body)
         return pa.PythonFile(_RangedObject(self, path, size, first["ETag"]), mode="r")
 
-    def put(
-        self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None
-    ) -> str:
+    def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         condition = {} if expect is None else {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": expect}
         checksum = {"ChecksumSHA256": base64.b64encode(sha256).decode()} if sha256 else {}
         with self._translated("write", path):
@@ -98,9 +94,7 @@ class S3Store:
                 with content.open("rb") as body:
                     if content.stat().st_size > _PART_BYTES:
                         return self._put_parts(path, body, condition)
-                    answer = self._client.put_object(
-                        **self._object(path), **self._encryption, **condition, Body=body
-                    )
+                    answer = self._client.put_object(**self._object(path), **self._encryption, **condition, Body=body)
             else:
                 answer = self._client.put_object(
                     **self._object(path), **self._encryption, **condition, **checksum, Body=content
@@ -109,22 +103,16 @@ class S3Store:
 
     def _put_parts(self, path: str, body: BinaryIO, condition: dict[str, str]) -> str:
         target = self._object(path)
-        upload = self._client.create_multipart_upload(
-            **target, **self._encryption, ChecksumAlgorithm="CRC32"
-        )
+        upload = self._client.create_multipart_upload(**target, **self._encryption, ChecksumAlgorithm="CRC32")
         target["UploadId"] = upload["UploadId"]
         try:
-            parts = []
+            parts: list[dict[str, Any]] = []
             while chunk := body.read(_PART_BYTES):
                 number = len(parts) + 1
-                part = self._client.upload_part(
-                    **target, PartNumber=number, Body=chunk, ChecksumAlgorithm="CRC32"
-                )
+                part = self._client.upload_part(**target, PartNumber=number, Body=chunk, ChecksumAlgorithm="CRC32")
                 kept = {key: part[key] for key in ("ETag", "ChecksumCRC32") if key in part}
                 parts.append({"PartNumber": number, **kept})
-            done = self._client.complete_multipart_upload(
-                **target, **condition, MultipartUpload={"Parts": parts}
-            )
+            done = self._client.complete_multipart_upload(**target, **condition, MultipartUpload={"Parts": parts})
         except BaseException:
             with contextlib.suppress(Exception):
                 self._client.abort_multipart_upload(**target)
@@ -161,9 +149,7 @@ class S3Store:
         """Bytes `start` to `end` (excluded) of that very version. Raises Missing where it was replaced."""
         try:
             with self._translated("read", path):
-                answer = self._client.get_object(
-                    **self._object(path), Range=f"bytes={start}-{end - 1}", IfMatch=etag
-                )
+                answer = self._client.get_object(**self._object(path), Range=f"bytes={start}-{end - 1}", IfMatch=etag)
                 return cast("bytes", answer["Body"].read())
         except Conflict as error:
             raise Missing(str(error)) from None

@@ -19,8 +19,7 @@ KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
 def discard_images(answer: Answer, dt: date) -> tuple[SessionResult, bool]:
     """Keep only size and hash of inline bytes (`images.mode = "discard"`)."""
     images = tuple(
-        _measured(image, content)
-        for image, content in zip(answer.result.images, answer.image_bytes, strict=True)
+        _measured(image, content) for image, content in zip(answer.result.images, answer.image_bytes, strict=True)
     )
     return replace(answer.result, images=images), True
 

@@ -8,7 +8,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -27,8 +28,8 @@ _START_SHARE: Final = 0.75  # of checkpoint_seconds: the rest is for the write i
 class LandingWriter:
     """Lands rows every `checkpoint_seconds` or 5,000 rows, whichever is first.
 
-    `on_landed` is told of rows once they are durable in the landing zone. Part names start with `run_id`
-    and `tag`, and are always new.
+    Part names start with `run_id` and `tag`, and are always new. `by_outcome` and `partitions` tell of the
+    rows that are durable in the landing zone.
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class LandingWriter:
         tag: str,
         *,
         checkpoint_seconds: float,
-        on_landed: Callable[[Sequence[Row]], None],
     ) -> None:
         self._store, self._stem = store, f"{run_id}-{tag}"
         self._period = checkpoint_seconds * _START_SHARE
-        self._on_landed = on_landed
+        self.by_outcome: Counter[str] = Counter()
+        self.partitions: set[date] = set()
         self._rows: list[tuple[date, Row]] = []
         self._writing: list[tuple[date, Row]] = []
         self._oldest = 0.0
@@ -124,7 +125,8 @@ class LandingWriter:
     def _write(self) -> None:
         for dt, rows in _by_partition(self._writing).items():
             append_part(self._store, dt, self._name(), part_bytes(rows))
-            self._on_landed(rows)
+            self.by_outcome.update(str(row["status"] or row["error_code"]) for row in rows)
+            self.partitions.add(dt)
             with self._changed:
                 self._writing = [pair for pair in self._writing if pair[0] != dt]
                 self._changed.notify_all()

@@ -88,9 +88,7 @@ def _publish_once(store: Store, dt: date, rebuild: bool, row_group_rows: int, me
     return Published(dt, True, sessions)
 
 
-def _write_tables(
-    store: Store, landed: landing.Landed, folder: Path, row_group_rows: int, memory_limit: str
-) -> int:
+def _write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_rows: int, memory_limit: str) -> int:
     metadata = {
         landing.VERSION_KEY: tables.CONTRACT_VERSION,
         FINGERPRINT_KEY: landed.fingerprint,

@@ -1,0 +1,323 @@
+"""The command line: parses, calls the pipeline, prints. Results go to standard output, all else to standard error.
+
+Imports little, so that `--help` answers at once; what a command needs it imports itself.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from liveness_etl.errors import LivenessError, UsageError
+
+if TYPE_CHECKING:
+    from liveness_etl.pipeline import Job, RunReport
+    from liveness_etl.settings import Settings
+
+app = typer.Typer(
+    help="Amazon Rekognition Face Liveness results, from a manifest of session ids to Parquet tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+ManifestArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MANIFEST",
+        help="File, glob or s3:// address with the session ids (.csv, .jsonl, .parquet, .txt; .gz, .zst); "
+        "{date} in it is replaced by --date. Default: manifest.uri of the configuration.",
+    ),
+]
+OutputOption = Annotated[str | None, typer.Option("--output", help="Folder or s3:// prefix of the tables.")]
+DateOption = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="The run's date: partition of ids without created_at."),
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see config/default.toml.")]
+EndpointOption = Annotated[str | None, typer.Option("--endpoint-url", help="Rekognition endpoint, for tests.")]
+AllowOption = Annotated[
+    list[str] | None, typer.Option("--allow-endpoint", metavar="HOST", help="Allow an https endpoint outside AWS.")
+]
+RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region of the sessions.")]
+TpsOption = Annotated[float | None, typer.Option("--max-tps", help="Ceiling in calls a second.")]
+AgainOption = Annotated[
+    list[str] | None,
+    typer.Option("--ask-again", metavar="CODE", help="Ask once more for ids with this outcome, though final."),
+]
+SummaryOption = Annotated[Path | None, typer.Option("--summary", help="Write the run's record as JSON to this file.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress; errors and warnings only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG; includes session ids).")]
+LogFormatOption = Annotated[
+    str | None, typer.Option("--log-format", metavar="text|json", help="Form of the log lines.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command line; whatever a user can cause ends in one sentence and the contract's exit code."""
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except typer.Exit as done:
+        code = done.exit_code
+    except LivenessError as error:
+        _say_error(error)
+        code = error.exit_code
+    except typer.Abort:
+        code = 3
+    except (BrokenPipeError, KeyboardInterrupt):
+        code = 3
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):  # click's own: wrong usage
+            error.show()
+            code = int(error.exit_code)
+        else:
+            raise
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+@app.command()
+def run(
+    manifest: ManifestArgument = None,
+    output: OutputOption = None,
+    run_date: DateOption = None,
+    config: ConfigOption = None,
+    endpoint_url: EndpointOption = None,
+    allow_endpoint: AllowOption = None,
+    region: RegionOption = None,
+    max_tps: TpsOption = None,
+    ask_again: AgainOption = None,
+    summary: SummaryOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Read the manifest, ask for what is not final yet, publish the tables, record the run."""
+    settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
+    job = _job("run", manifest, settings, run_date, endpoint_url, region, max_tps, ask_again, allow_endpoint)
+    _run(job, summary, quiet)
+
+
+@app.command()
+def sweep(
+    manifest: ManifestArgument = None,
+    output: OutputOption = None,
+    run_date: DateOption = None,
+    config: ConfigOption = None,
+    endpoint_url: EndpointOption = None,
+    allow_endpoint: AllowOption = None,
+    region: RegionOption = None,
+    max_tps: TpsOption = None,
+    ask_again: AgainOption = None,
+    summary: SummaryOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Read the manifest and land answers, without publishing: for every-minute schedules."""
+    settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
+    job = _job("sweep", manifest, settings, run_date, endpoint_url, region, max_tps, ask_again, allow_endpoint)
+    _run(job, summary, quiet)
+
+
+@app.command()
+def publish(
+    output: OutputOption = None,
+    first: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Only this partition.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="YYYY-MM-DD", help="With --date: up to this one.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make tables again that are current.")] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Make the tables from landing: of all partitions, or of those given."""
+    from liveness_etl import display, pipeline
+
+    settings = _settings(config, output, None, quiet, verbose, log_format)
+    start = _date("--date", first)
+    end = _date("--to", last) or start
+    partitions = pipeline.landed_partitions(settings, start, end)
+    if not partitions:
+        typer.echo("Nothing has been landed there.", err=True)
+    for dt in partitions:
+        display.show_published(pipeline.publish_partition(settings, dt, rebuild=rebuild))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="DuckDB SQL over sessions, challenges, …")],
+    output: OutputOption = None,
+    form: Annotated[str, typer.Option("--format", metavar="table|csv|json", help="Form of the result.")] = "table",
+    config: ConfigOption = None,
+) -> None:
+    """Query the tables with SQL, each of them as a view of its name."""
+    from liveness_etl.analysis.query import run_query
+
+    settings = _settings(config, output, None, True, False, None)
+    run_query(settings.output, sql, form)
+
+
+@app.command("local-rekognition")
+def local_rekognition(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,
+    sessions: Annotated[
+        str | None, typer.Option("--config-json", metavar="JSON", help='Its settings, such as {"limit_tps": 25}.')
+    ] = None,
+) -> None:
+    """Run the built-in stand-in for Rekognition alone, on loopback; it answers for any UUID."""
+    from liveness_etl.local import LocalConfig, serve
+    from liveness_etl.local.config import changes_from_json
+
+    try:
+        changes = {"answer_any": True} | changes_from_json(json.loads(sessions or "{}"))
+        serve(LocalConfig(**changes), "127.0.0.1", port, lambda url: typer.echo(f"LocalRekognition answers at {url}"))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--config-json: {error}") from None
+    except OSError as error:
+        raise UsageError(f"cannot listen on port {port}: {error.strerror or error}; try another --port") from None
+
+
+@app.command()
+def demo(
+    sessions: Annotated[int, typer.Option("--sessions", min=1, help="How many.")] = 2000,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the manifest and the tables.")] = Path(
+        "liveness-demo"
+    ),
+    quiet: QuietOption = False,
+) -> None:
+    """Do the whole job against the built-in local Rekognition, and say what to look at next."""
+    from liveness_etl import display
+    from liveness_etl.demo import demo_job
+
+    _start_log("WARNING", "text")
+    with demo_job("run", sessions, output) as job:
+        report = _report(job, quiet)
+    display.show_demo(report, output)
+    raise typer.Exit(report.exit_code)
+
+
+def _run(job: "Job", summary: Path | None, quiet: bool) -> None:
+    report = _report(job, quiet)
+    if summary is not None:
+        from liveness_etl.display import record_json
+
+        try:
+            summary.write_text(record_json(report.row) + "\n")
+        except OSError as error:
+            raise LivenessError(f"the run is done, but {summary} cannot be written: {error.strerror}") from None
+    raise typer.Exit(report.exit_code)
+
+
+def _report(job: "Job", quiet: bool) -> "RunReport":
+    from liveness_etl import display, pipeline
+
+    with _draining() as stop, display.observer(quiet) as observer:
+        report = pipeline.run(job, observer, stop)
+    display.show_report(job, report)
+    return report
+
+
+@contextmanager
+def _draining() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(3)
+        stop.set()
+        os.write(2, b"\nstopping: finishing what is in flight, then landing it (again to stop at once)\n")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _settings(
+    config: Path | None,
+    output: str | None,
+    allow_endpoint: list[str] | None,
+    quiet: bool,
+    verbose: bool,
+    log_format: str | None,
+) -> "Settings":
+    from liveness_etl.settings import load_settings
+
+    level = "DEBUG" if verbose else "WARNING" if quiet else None
+    overrides = {"output.uri": output, "log.level": level, "log.format": log_format}
+    settings = load_settings(config, overrides, allow_endpoints=tuple(allow_endpoint or ()))
+    _start_log(settings.log.level, settings.log.format)
+    return settings
+
+
+def _job(
+    command: str,
+    manifest: str | None,
+    settings: "Settings",
+    run_date: str | None,
+    endpoint_url: str | None,
+    region: str | None,
+    max_tps: float | None,
+    ask_again: list[str] | None,
+    allow_endpoint: list[str] | None,
+) -> "Job":
+    from liveness_etl.pipeline import Job
+
+    manifest = manifest or settings.manifest.uri
+    if manifest is None:
+        raise UsageError("no manifest: name a file, a glob or an s3:// address, or set manifest.uri")
+    return Job(
+        command=command,
+        manifest_uri=manifest,
+        settings=settings,
+        sources=settings.sources_or_default(region, endpoint_url, max_tps, tuple(allow_endpoint or ())),
+        run_date=_date("--date", run_date),
+        ask_again=tuple(ask_again or ()),
+    )
+
+
+def _date(option: str, text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} must be a date such as 2026-01-31") from None
+
+
+def _start_log(level: str, form: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger("liveness_etl")
+    root.handlers = [handler]
+    root.setLevel(level)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps(line)
+
+
+def _say_error(error: LivenessError) -> None:
+    typer.echo(f"error: {error}", err=True)

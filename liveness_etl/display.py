@@ -1,0 +1,186 @@
+"""What a person sees of a run: a live bar on a terminal, plain lines elsewhere, and figures at the end."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from liveness_etl.extract.ceiling import Ceiling
+from liveness_etl.extract.plan import Plan
+from liveness_etl.load.publish import Published
+from liveness_etl.pipeline import Job, Observer, RunReport
+from liveness_etl.pipeline import Progress as SweepProgress
+
+_LINE_SECONDS = 5.0
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+PASS_RATE_SQL = """\
+SELECT challenges.type AS challenge, count(*) AS sessions,
+       round(100.0 * avg((status = 'SUCCEEDED' AND coalesce(confidence >= 80, false))::int), 1) AS pass_rate_percent
+FROM sessions JOIN challenges USING (dt, session_id)
+GROUP BY ALL ORDER BY challenge"""
+
+
+@contextmanager
+def observer(quiet: bool) -> Iterator[Observer]:
+    """The observer for this terminal, or for a log file, or for nobody."""
+    if quiet:
+        yield Observer()
+    elif _stderr.is_terminal:
+        with _Bars() as bars:
+            yield bars
+    else:
+        yield _Lines()
+
+
+def show_published(published: Published) -> None:
+    """One line on standard error for a partition."""
+    what = f"{published.sessions:,} sessions" if published.changed else "already current"
+    _stderr.print(f"published {published.dt}: {what}")
+
+
+def show_report(job: Job, report: RunReport) -> None:
+    """The run's figures on standard error, and what a user has to know of it in plain sentences."""
+    row = report.row
+    seconds = (row["finished_at"] - row["started_at"]).total_seconds()
+    _stderr.print(
+        f"{job.command} {row['run_id']}: {row['requested']:,} ids, {row['already_final']:,} already final, "
+        f"{row['landed']:,} landed, {row['not_asked']:,} not asked; {row['calls']:,} calls, "
+        f"{row['throttled_calls']:,} throttled, {row['retried_calls']:,} retried; {seconds:.1f} s"
+    )
+    if row["by_outcome"]:
+        _stderr.print("outcomes: " + ", ".join(f"{name} {count:,}" for name, count in row["by_outcome"]))
+    if row["duplicates"] or row["rejected"]:
+        _stderr.print(
+            f"manifest: {row['duplicates']:,} repeated and {row['rejected']:,} malformed lines (see the table rejects)"
+        )
+    if row["expired_before_fetch"]:
+        share = 100 * row["expired_before_fetch"] / row["requested"]
+        _stderr.print(
+            f"warning: {row['expired_before_fetch']:,} sessions ({share:.1f} %) were older than "
+            f"{job.settings.sweep.session_ttl_seconds:g} s when they were first asked, so their results may be lost: "
+            "sweep every minute to prevent it"
+        )
+    for sweep in report.sweeps:
+        if sweep.counts.stopped:
+            _stderr.print(f"error: {sweep.counts.stopped}")
+    if report.exit_code == 3:
+        _stderr.print("incomplete: some ids have no result yet; run it again, what is final is not asked again")
+
+
+def show_demo(report: RunReport, output: Path) -> None:
+    """The figures of the demo, one query's result, and what to try next."""
+    from liveness_etl.analysis.query import fetch
+
+    console = Console(highlight=False)
+    columns, rows = fetch(str(output), PASS_RATE_SQL)
+    table = Table(*columns, title="Pass rate by challenge type at 80 % confidence")
+    for row in rows:
+        table.add_row(*(str(value) for value in row))
+    console.print(table)
+    console.print(
+        f"""\
+The tables are in {output}/. Next, try:
+  liveness-etl query --output {output} "SELECT outcome, count(*) FROM sessions GROUP BY ALL"
+  liveness-etl query --output {output} "SELECT * FROM runs" --format json
+  liveness-etl demo --output {output}        # again: what is final is not asked twice
+  liveness-etl run MANIFEST --output DIR --region us-east-1""",
+        soft_wrap=True,
+    )
+
+
+def record_json(row: Mapping[str, Any]) -> str:
+    """A `runs` row as JSON; times are ISO 8601."""
+    plain = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+    plain["by_outcome"] = dict(row["by_outcome"])
+    return json.dumps(plain, indent=2)
+
+
+def _ceiling_lines(plan: Plan, ceilings: Mapping[str, Ceiling]) -> Iterator[str]:
+    for source in plan.sources:
+        ceiling = ceilings[source.source]
+        yield (
+            f"{source.source}: {source.to_ask:,} of {source.requested:,} ids to ask, "
+            f"at most {ceiling.tps:g}/s ({ceiling.why})"
+        )
+
+
+class _Lines(Observer):
+    """Plain lines every few seconds."""
+
+    def __init__(self) -> None:
+        self._last = {"": 0.0}
+
+    def planned(self, plan: Plan, ceilings: Mapping[str, Ceiling]) -> None:
+        for line in _ceiling_lines(plan, ceilings):
+            print(line, file=sys.stderr)
+
+    def progressed(self, progress: SweepProgress) -> None:
+        now = time.monotonic()
+        over = progress.finished == progress.to_ask
+        if over or now - self._last.setdefault(progress.source, now) >= _LINE_SECONDS:
+            self._last[progress.source] = now
+            print(
+                f"{progress.source}: {progress.finished:,} of {progress.to_ask:,}, {progress.calls:,} calls, "
+                f"{progress.throttled:,} throttled, pace {progress.allowed_tps:.1f}/s of {progress.ceiling_tps:g}/s",
+                file=sys.stderr,
+            )
+
+    def published(self, published: Published) -> None:
+        show_published(published)
+
+
+class _Bars(Observer):
+    """One live bar a source."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            _Rate(),
+            TextColumn("{task.fields[throttled]:,} throttled"),
+            TimeRemainingColumn(compact=True),
+            console=_stderr,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "_Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._progress.stop()
+
+    def planned(self, plan: Plan, ceilings: Mapping[str, Ceiling]) -> None:
+        for line in _ceiling_lines(plan, ceilings):
+            self._progress.console.print(line)
+        for source in plan.sources:
+            if source.to_ask:
+                self._tasks[source.source] = self._progress.add_task(
+                    source.source, total=source.to_ask, throttled=0, ceiling=ceilings[source.source].tps
+                )
+
+    def progressed(self, progress: SweepProgress) -> None:
+        self._progress.update(self._tasks[progress.source], completed=progress.finished, throttled=progress.throttled)
+
+    def published(self, published: Published) -> None:
+        what = f"{published.sessions:,} sessions" if published.changed else "already current"
+        self._progress.console.print(f"published {published.dt}: {what}")
+
+
+class _Rate(ProgressColumn):
+    """Answers a second against the ceiling."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{speed:.0f}/s of {task.fields['ceiling']:g}/s")

@@ -1,0 +1,220 @@
+"""The ids of a manifest minus what landing already has, in the order of fetching, per source.
+
+DuckDB holds the ids (16 bytes each, spilling beyond its limit), so that ten million fit into little memory.
+The result is one Parquet file per source, which the sweep then streams: its memory is the window's.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from liveness_etl.extract.ask import Ask
+from liveness_etl.transform.normalize import RANK_SQL, WINNER_ORDER_SQL
+
+PRIOR_COLUMNS: Final = ("session_id", "source", "region", "status", "error_code", "created_at", "fetched_at")
+"""The landing columns that the already-final check needs."""
+
+_DAY_MS: Final = 86_400_000
+_BATCH_ROWS: Final = 4_096
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """How many distinct ids one source has, and how many of them are to be asked."""
+
+    source: str
+    requested: int
+    to_ask: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a manifest comes to. `lines = requested + duplicates + rejected + forgotten`."""
+
+    lines: int
+    requested: int
+    duplicates: int
+    rejected: int
+    forgotten: int
+    sources: tuple[SourcePlan, ...]
+    partitions: tuple[date, ...]
+
+    @property
+    def already_final(self) -> int:
+        """Ids that are not asked again."""
+        return self.requested - sum(source.to_ask for source in self.sources)
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """`regions` maps every source to its region. `now` is UTC; `ask_again` holds outcomes."""
+
+    regions: Mapping[str, str]
+    now: datetime
+    ttl_seconds: float
+    ask_again: tuple[str, ...] = ()
+
+
+def plan_manifest(
+    engine: duckdb.DuckDBPyConnection,
+    chunks: Iterable[tuple[pa.RecordBatch, int, int]],
+    read_prior: Callable[[date, Sequence[str]], pa.RecordBatchReader],
+    folder: Path,
+    options: PlanOptions,
+) -> Plan:
+    """Plan the chunks of a manifest, each (ids, lines, rejected), and write `folder/<source>` for each source.
+
+    `read_prior(dt, columns)` gives the landing rows of a partition; no columns mean all of them.
+    """
+    lines, rejected = _take_lines(engine, chunks)
+    duplicates = _drop_repeated(engine)
+    partitions = tuple(row[0] for row in engine.execute("SELECT DISTINCT dt FROM lines ORDER BY dt").fetchall())
+    engine.execute("CREATE TABLE prior (session_id UUID, final BOOLEAN, best_rank TINYINT, first_read BIGINT)")
+    for dt in partitions:
+        _take_prior(engine, dt, read_prior, options)
+    sources = tuple(
+        _write_source(engine, source, requested, folder / source, options)
+        for source, requested in engine.execute(
+            "SELECT source, count(*) FROM lines GROUP BY source ORDER BY source"
+        ).fetchall()
+    )
+    return Plan(
+        lines=lines,
+        requested=sum(source.requested for source in sources),
+        duplicates=duplicates,
+        rejected=rejected,
+        forgotten=0,
+        sources=sources,
+        partitions=partitions,
+    )
+
+
+def read_asks(file: pa.NativeFile, *, part: int = 0, parts: int = 1) -> Iterator[Ask]:
+    """The ids of one source's plan file in the order of fetching; of every `parts` ids the one at `part`."""
+    with file, pq.ParquetFile(file) as plan:
+        row = 0
+        for batch in plan.iter_batches(_BATCH_ROWS):
+            columns = (batch.column(name).to_pylist() for name in plan.schema_arrow.names)
+            for session_id, dt, created_ms, attributes, prior_rank, first_ms in zip(*columns, strict=True):
+                row += 1
+                if row % parts == part:
+                    yield Ask(
+                        session_id,
+                        dt,
+                        None if created_ms is None else created_ms / 1000,
+                        None if attributes is None else tuple(attributes),
+                        prior_rank,
+                        None if first_ms is None else first_ms / 1000,
+                    )
+
+
+def _take_lines(
+    engine: duckdb.DuckDBPyConnection, chunks: Iterable[tuple[pa.RecordBatch, int, int]]
+) -> tuple[int, int]:
+    engine.execute(
+        "CREATE TABLE lines (session_id UUID, created_ms BIGINT, source VARCHAR, dt DATE, "
+        "attributes MAP(VARCHAR, VARCHAR), line BIGINT)"
+    )
+    lines = rejected = 0
+    for ids, read, refused in chunks:
+        if len(ids):
+            order = pa.arange(lines, lines + len(ids))
+            engine.register("chunk", pa.Table.from_batches([ids]).append_column("line", order))
+            engine.execute(
+                "INSERT INTO lines SELECT session_id::UUID, epoch_ms(created_at), source, dt, attributes, line "
+                "FROM chunk"
+            )
+            engine.unregister("chunk")
+        lines += read
+        rejected += refused
+    return lines, rejected
+
+
+def _drop_repeated(engine: duckdb.DuckDBPyConnection) -> int:
+    """Keep the first line of each id; returns how many went."""
+    engine.execute(
+        "CREATE TABLE repeated AS SELECT session_id, min(line) AS first_line FROM lines "
+        "GROUP BY session_id HAVING count(*) > 1"
+    )
+    dropped = engine.execute(
+        "DELETE FROM lines USING repeated WHERE lines.session_id = repeated.session_id AND line <> first_line"
+    ).fetchone()
+    engine.execute("DROP TABLE repeated")
+    return int(dropped[0]) if dropped else 0
+
+
+def _take_prior(
+    engine: duckdb.DuckDBPyConnection,
+    dt: date,
+    read_prior: Callable[[date, Sequence[str]], pa.RecordBatchReader],
+    options: PlanOptions,
+) -> None:
+    """What landing says of this partition's ids: the contract's rules of finality."""
+    engine.register("landed", read_prior(dt, () if options.ask_again else PRIOR_COLUMNS))
+    engine.register("region", pa.table({"source": list(options.regions), "region": list(options.regions.values())}))
+    asked_again = (
+        f"list_contains($ask_again, first(coalesce(status, error_code) ORDER BY {WINNER_ORDER_SQL}))"
+        if options.ask_again
+        else "false"
+    )
+    engine.execute(
+        f"""
+        INSERT INTO prior
+        WITH joined AS (
+            SELECT lines.session_id AS id, landed.*, {RANK_SQL} AS rank,
+                landed.source = lines.source AND landed.region = region.region AS same,
+                epoch_ms(landed.fetched_at) AS read_ms,
+                coalesce(lines.created_ms, epoch_ms(landed.created_at)) AS born_ms
+            FROM landed
+            JOIN lines ON lines.session_id = try_cast(landed.session_id AS UUID) AND lines.dt = $dt
+            LEFT JOIN region ON region.source = lines.source
+        )
+        SELECT id,
+            NOT {asked_again} AND coalesce(
+                bool_or(rank = 5)
+                OR bool_or(rank = 3 AND same)
+                OR bool_or(rank = 2 AND same AND coalesce(read_ms > born_ms + $ttl_ms, true))
+                OR max(read_ms) FILTER (rank IN (2, 3)) > min(read_ms) FILTER (rank IN (1, 4))
+                OR bool_or(rank IN (1, 4) AND read_ms > born_ms + 2 * $ttl_ms)
+                OR max(read_ms) FILTER (rank IN (1, 4) AND born_ms IS NULL)
+                    >= min(read_ms) FILTER (rank >= 1) + {_DAY_MS},
+                false),
+            max(rank),
+            min(read_ms) FILTER (rank >= 1)
+        FROM joined GROUP BY id
+        """,
+        {"dt": dt, "ttl_ms": int(options.ttl_seconds * 1000)}
+        | ({"ask_again": list(options.ask_again)} if options.ask_again else {}),
+    )
+    engine.unregister("landed")
+
+
+def _write_source(
+    engine: duckdb.DuckDBPyConnection, source: str, requested: int, path: Path, options: PlanOptions
+) -> SourcePlan:
+    """Live ids first, soonest to expire first; then ids of unknown age in the manifest's order; then the
+    expired, youngest first."""
+    reader = engine.execute(
+        """
+        SELECT session_id::VARCHAR AS session_id, dt, created_ms, attributes, best_rank, first_read
+        FROM lines LEFT JOIN prior USING (session_id)
+        WHERE source = $source AND NOT coalesce(final, false)
+        ORDER BY
+            CASE WHEN created_ms IS NULL THEN 1 WHEN created_ms > $oldest_ms THEN 0 ELSE 2 END,
+            if(created_ms > $oldest_ms, created_ms, -created_ms),
+            line
+        """,
+        {"source": source, "oldest_ms": int((options.now.timestamp() - options.ttl_seconds) * 1000)},
+    ).to_arrow_reader(_BATCH_ROWS * 16)
+    to_ask = 0
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            to_ask += len(batch)
+            writer.write_batch(batch)
+    return SourcePlan(source, requested, to_ask)

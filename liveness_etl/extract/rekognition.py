@@ -1,0 +1,144 @@
+"""The one module that calls Rekognition: client, call, error translation.
+
+Error codes, never HTTP statuses, tell errors apart (throttles come as 400). A 200 whose body is cut or no
+JSON does not raise in botocore: `parse_result` refuses it as an UnreadableAnswer.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import boto3
+import botocore.config
+import botocore.exceptions as boto_errors
+
+from liveness_etl.errors import UsageError
+from liveness_etl.extract.retry import CallFailed
+from liveness_etl.transform.normalize import NO_SUCH_SESSION
+from liveness_etl.transform.result import Answer, UnreadableAnswer, masked, parse_result
+
+THROTTLED: Final = frozenset(
+    {
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "Throttling",
+        "ThrottledException",
+        "RequestThrottled",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "SlowDown",
+    }
+)
+CREDENTIALS: Final = frozenset(
+    {
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+    }
+)
+DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "NotAuthorized", "OptInRequired"})
+FINAL: Final = frozenset(NO_SUCH_SESSION)
+
+Fetch = Callable[[str], Answer]
+"""One call for one session id. Raises CallFailed."""
+
+
+def region_of(region: str | None, profile: str | None) -> str:
+    """The region given, or boto3's own for the profile. Makes no call. Raises UsageError where there is none."""
+    try:
+        found = region or boto3.session.Session(profile_name=profile).region_name
+    except boto_errors.BotoCoreError as error:
+        raise UsageError(f"cannot set up Rekognition: {error}") from None
+    if not found:
+        raise UsageError("no AWS region: give --region, or set AWS_REGION or [sources.NAME] region")
+    return str(found)
+
+
+def rekognition_client(
+    *,
+    region: str,
+    profile: str | None,
+    endpoint_url: str | None,
+    connections: int,
+    timeout_seconds: float,
+) -> Any:
+    """A boto3 client that makes one attempt a call. Raises UsageError where credentials or region are missing."""
+    try:
+        session = boto3.session.Session(profile_name=profile, region_name=region)
+        if session.get_credentials() is None:
+            raise UsageError(
+                "no AWS credentials found: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "or run where a role gives them"
+            )
+        return session.client(
+            "rekognition",
+            endpoint_url=endpoint_url,
+            config=botocore.config.Config(
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                max_pool_connections=connections,
+                connect_timeout=timeout_seconds,
+                read_timeout=timeout_seconds,
+                parameter_validation=False,  # the manifest's reader has checked the id
+                tcp_keepalive=True,
+            ),
+        )
+    except (boto_errors.BotoCoreError, ValueError) as error:
+        raise UsageError(f"cannot set up Rekognition: {error}") from None
+
+
+def fetch_with(client: Any) -> Fetch:
+    """The call of GetFaceLivenessSessionResults through this client."""
+    call = client.get_face_liveness_session_results
+
+    def fetch(session_id: str) -> Answer:
+        try:
+            answer = call(SessionId=session_id)
+        except Exception as error:
+            raise translated(error) from None
+        try:
+            return parse_result(session_id, answer)
+        except UnreadableAnswer as error:
+            raise CallFailed("UnreadableAnswer", str(error)) from None
+
+    return fetch
+
+
+def translated(error: Exception) -> CallFailed:
+    """Whatever a call of botocore raised, as a CallFailed. What it quotes of a body is not kept."""
+    if isinstance(error, boto_errors.ClientError):
+        details = error.response.get("Error", {})
+        code = str(details.get("Code") or "UnknownError").rpartition("#")[2].partition(":")[0]
+        if code.isdigit():  # no AWS error body: botocore gives the HTTP status
+            code = f"Http{code}"
+        return CallFailed(
+            masked(code)[:100],
+            masked(str(details.get("Message") or "")),
+            throttled=code in THROTTLED,
+            credentials=code in CREDENTIALS,
+            denied=code in DENIED,
+            final=code in FINAL,
+        )
+    if isinstance(error, boto_errors.ReadTimeoutError | boto_errors.ConnectTimeoutError):
+        return CallFailed("TimeoutError", "no answer in time")
+    if isinstance(error, _NO_CREDENTIALS):
+        return CallFailed("CredentialsError", masked(str(error)), credentials=True)
+    if isinstance(error, boto_errors.HTTPClientError):
+        return CallFailed("ConnectionError", type(error).__name__)
+    # botocore's parsers trip over a broken body in many ways, with and without an error of their own.
+    return CallFailed("UnreadableAnswer", f"botocore could not parse the answer ({type(error).__name__})")
+
+
+_NO_CREDENTIALS: Final = (
+    boto_errors.NoCredentialsError,
+    boto_errors.PartialCredentialsError,
+    boto_errors.CredentialRetrievalError,
+    boto_errors.TokenRetrievalError,
+    boto_errors.SSOError,
+)

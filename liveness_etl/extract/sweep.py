@@ -1,0 +1,292 @@
+"""Many calls at once → a stream of rows, landed as they come. One Sweep asks one source.
+
+Each worker thread, in turn, waits for the governor's next slot, takes the next id and calls. Ids come lazily
+from the plan; an id that is to be asked again waits in a heap, so that neither a slow answer nor a delayed
+retry holds up the others. Threads are started only as the pace needs them.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Protocol
+
+from liveness_etl.extract.ask import Ask, Origin, Row, answer_row, failure_row, is_incomplete
+from liveness_etl.extract.breaker import Breaker
+from liveness_etl.extract.governor import Governor
+from liveness_etl.extract.rekognition import Fetch
+from liveness_etl.extract.retry import CallFailed, RetryPolicy
+from liveness_etl.transform.result import Answer, SessionResult
+
+_IN_FLIGHT: Final = 32
+_MOST_IN_FLIGHT: Final = 512
+_BUSY_SHARE: Final = 0.8  # of one core: above it, more threads would only wait for each other
+
+KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
+"""Stores or drops an answer's image bytes; returns the result with references, and whether all were kept."""
+
+
+class Landing(Protocol):
+    """Somewhere to land: rows given to `land` become durable within seconds."""
+
+    gave_up: bool
+
+    def land(self, dt: date, row: Row) -> None: ...
+
+    def wait_for_room(self, timeout_seconds: float) -> bool: ...
+
+
+@dataclass
+class SweepCounts:
+    """What a sweep did: calls, and ids. `finished` ids were handed to landing; `incomplete` ones of them would
+    be asked again by a rerun. `stopped` says in a sentence why the source was stopped, if it was."""
+
+    calls: int = 0
+    throttled_calls: int = 0
+    retried_calls: int = 0
+    finished: int = 0
+    incomplete: int = 0
+    expired_before_fetch: int = 0
+    stopped: str | None = None
+
+
+@dataclass
+class _Pending:
+    """An id between its first call and its landing."""
+
+    ask: Ask
+    first_called: float
+    failures: int = 0
+    throttles: int = 0
+    last_failure: CallFailed | None = None
+
+    @property
+    def calls(self) -> int:
+        return self.failures + self.throttles
+
+
+class Sweep:
+    """Asks one source for all ids of an iterator: `run` does it, `stop` drains it from another thread.
+
+    `max_in_flight` None means 32, growing to 512 while the pace and the latency need more.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        asks: Iterator[Ask],
+        fetch: Fetch,
+        keep_images: KeepImages,
+        landing: Landing,
+        governor: Governor,
+        *,
+        retry: RetryPolicy,
+        ttl_seconds: float,
+        max_in_flight: int | None = None,
+    ) -> None:
+        self.counts = SweepCounts()
+        self.asks = asks
+        """What `run` has not reached is left here."""
+        self._origin, self._fetch, self._keep_images = origin, fetch, keep_images
+        self._landing, self._governor, self._retry = landing, governor, retry
+        self._ttl_seconds, self._max_in_flight = ttl_seconds, max_in_flight
+        self._breaker = Breaker(origin.source, origin.region)
+        self._turn = threading.Lock()  # held by the one worker that waits for the next slot
+        self._stopping = threading.Event()
+        self._changed = threading.Condition()  # guards the governor and all below
+        self._again: list[tuple[float, int, _Pending]] = []
+        self._sequence = itertools.count()
+        self._under_way = 0
+        self._waiting = 0
+        self._workers = 0
+        self._exhausted = False
+        self._bug: BaseException | None = None
+        self._measured = (time.monotonic(), time.process_time())
+
+    def run(self, drain_seconds: float) -> SweepCounts:
+        """Ask for every id; returns when all were handed to landing, or `drain_seconds` after a stop.
+
+        Raises what a bug raised in a worker.
+        """
+        with self._changed:
+            self._start_worker()
+            self._changed.wait_for(lambda: self._stopping.is_set() or self._done())
+            self._changed.wait_for(lambda: not self._under_way, drain_seconds)
+            given_up, self._again = [pending for _, _, pending in self._again], []
+        if self._bug is not None:
+            raise self._bug
+        for pending in given_up:
+            self._land_failure(pending)
+        return self.counts
+
+    def stop(self) -> None:
+        """Start no further call; what is under way may finish."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def rate(self) -> float:
+        """Calls a second that the governor allows now."""
+        with self._changed:
+            return self._governor.rate(time.monotonic())
+
+    # Workers: taking turns for the next slot
+
+    def _start_worker(self) -> None:
+        self._workers += 1
+        threading.Thread(target=self._work, name=f"{self._origin.source}-{self._workers}", daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            while (pending := self._next()) is not None:
+                self._call(pending)
+                with self._changed:
+                    self._under_way -= 1
+                    if self._exhausted or self._stopping.is_set():
+                        self._changed.notify_all()
+        except BaseException as error:  # a bug: the run ends, and says so
+            with self._changed:
+                self._bug = self._bug or error
+            self.stop()
+
+    def _next(self) -> _Pending | None:
+        """The next id, at the time when it may be asked; None when there is nothing more to do."""
+        with self._changed:
+            self._waiting += 1
+        with self._turn:
+            pending = self._wait_for_turn()
+        with self._changed:
+            self._waiting -= 1
+            if pending is not None and not self._waiting and self._may_grow():
+                self._start_worker()
+        return pending
+
+    def _wait_for_turn(self) -> _Pending | None:
+        while not self._stopping.is_set():
+            if not self._landing.wait_for_room(0.25):
+                if self._landing.gave_up:
+                    self.stop()
+                continue
+            with self._changed:
+                now = time.monotonic()
+                slot = self._governor.next_slot(now)
+                if slot <= now:
+                    pending = self._due(now)
+                    if pending is not None:
+                        self._count_call(pending, now)
+                        return pending
+                    if self._done():
+                        self._changed.notify_all()
+                        return None
+                    self._changed.wait(self._again[0][0] - now if self._again else None)
+                    continue
+            self._stopping.wait(slot - now)
+        return None
+
+    def _due(self, now: float) -> _Pending | None:
+        if self._again and self._again[0][0] <= now:
+            return heapq.heappop(self._again)[2]
+        if not self._exhausted:
+            ask = next(self.asks, None)
+            if ask is not None:
+                return _Pending(ask, now)
+            self._exhausted = True
+        return None
+
+    def _count_call(self, pending: _Pending, now: float) -> None:
+        self._governor.take(now)
+        self._under_way += 1
+        self.counts.calls += 1
+        if pending.calls:
+            self.counts.retried_calls += 1
+        elif pending.ask.expired(time.time(), self._ttl_seconds):
+            self.counts.expired_before_fetch += 1
+
+    def _done(self) -> bool:
+        return self._exhausted and not self._again and not self._under_way
+
+    def _may_grow(self) -> bool:
+        if self._max_in_flight is not None or self._workers < _IN_FLIGHT:
+            return self._workers < (self._max_in_flight or _IN_FLIGHT)
+        wall, cpu = time.monotonic(), time.process_time()
+        since_wall, since_cpu = self._measured
+        if self._workers >= _MOST_IN_FLIGHT or wall - since_wall < 0.1:
+            return False
+        self._measured = (wall, cpu)
+        return cpu - since_cpu < _BUSY_SHARE * (wall - since_wall)
+
+    # One call
+
+    def _call(self, pending: _Pending) -> None:
+        started = time.monotonic()
+        try:
+            answer = self._fetch(pending.ask.session_id)
+        except CallFailed as failure:
+            self._failed(pending, failure, started)
+            return
+        fetched_at = time.time()
+        with self._changed:
+            self._governor.answered(time.monotonic(), started=started, throttled=False)
+            self._breaker.answered()
+        result, all_kept = self._keep_images(answer, pending.ask.dt)
+        self._land(
+            pending.ask,
+            answer_row(
+                self._origin,
+                pending.ask,
+                result,
+                all_kept=all_kept,
+                fetched_at=fetched_at,
+                attempts=pending.calls + 1,
+            ),
+        )
+
+    def _failed(self, pending: _Pending, failure: CallFailed, started: float) -> None:
+        now = time.monotonic()
+        pending.last_failure = failure
+        pending.throttles += failure.throttled
+        pending.failures += not failure.throttled
+        delay = self._retry.next_delay(
+            failure,
+            failures=pending.failures,
+            throttles=pending.throttles,
+            elapsed=now - pending.first_called,
+        )
+        alive = pending.ask.created_at is not None and not pending.ask.expired(time.time(), self._ttl_seconds)
+        with self._changed:
+            self._governor.answered(now, started=started, throttled=failure.throttled)
+            self.counts.throttled_calls += failure.throttled
+            reason = self._breaker.failed(failure, alive=alive)
+            if reason is not None and self.counts.stopped is None:
+                self.counts.stopped = reason
+            if delay is not None:
+                heapq.heappush(self._again, (now + delay, next(self._sequence), pending))
+                self._changed.notify_all()
+        if reason is not None:
+            self.stop()
+        if delay is None:
+            self._land_failure(pending)
+
+    def _land_failure(self, pending: _Pending) -> None:
+        failure = pending.last_failure
+        assert failure is not None
+        self._land(
+            pending.ask,
+            failure_row(
+                self._origin,
+                pending.ask,
+                code=failure.code,
+                message=failure.message,
+                fetched_at=time.time(),
+                attempts=pending.calls,
+            ),
+        )
+
+    def _land(self, ask: Ask, row: Row) -> None:
+        self._landing.land(ask.dt, row)
+        with self._changed:
+            self.counts.finished += 1
+            self.counts.incomplete += is_incomplete(ask, row, self._ttl_seconds)
