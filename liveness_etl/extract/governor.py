@@ -1,10 +1,12 @@
 """The pace of one source: when the next call may start. Pure arithmetic over times that the caller gives.
 
-Calls are spaced evenly at `rate`. While nothing is throttled the rate rises to the ceiling: from a tenth of
-it within `RAMP_SECONDS` at the start, later along a cubic curve (as TCP CUBIC does) that is flat near the
-last rate that was too high and steep far from it. A throttle event (3 calls and more than 5 % throttled
-within 2 s) sets the rate just under what the service accepted in that time. All times are seconds of one
-monotonic clock; rates are calls a second.
+Calls are spaced evenly at `rate`, which ramps up to the ceiling within `RAMP_SECONDS`. A throttle event makes it
+fall at once to just under what the service accepted; from there it follows a cubic curve as TCP CUBIC's window
+does (RFC 9438): soon near the limit that was learned, long just around it, then faster and faster away from it
+towards the ceiling. So a limit below the ceiling is probed gently and seldom, and one that was lifted is used
+again within seconds.
+
+All times are seconds of one monotonic clock; rates are calls a second.
 """
 
 from collections import deque
@@ -12,14 +14,22 @@ from typing import Final
 
 RAMP_SECONDS: Final = 2.5
 CATCH_UP_SECONDS: Final = 0.05
+
 EVENT_SECONDS: Final = 2.0
 EVENT_CALLS: Final = 3
 EVENT_SHARE: Final = 0.05
-"""The contract: slow down when 3 calls and more than 5 % of them were throttled within 2 s."""
+"""The contract: slow down when 3 calls and more than 5 % were throttled within 2 s."""
 
-_BACK_TO: Final = 0.96  # of the accepted rate, after an event
-_PLATEAU_SECONDS: Final = 6.0  # until the curve is back at the rate that was too high
+_SAME_EVENT_SECONDS: Final = 1.0  # AWS and others count by the second: what is left of it is the same event
+_STRONG_SHARE: Final = 0.25  # of calls since the first throttle: no chance, the limit is lower than thought
+_AGAIN_SECONDS: Final = 6.0  # a weak event so soon after another is no chance either
+_PROBE_SHARE: Final = 0.03  # of calls throttled while the pace is above the learned limit: the probe has its answer
+_STEP_BACK: Final = 0.93  # of what was accepted
+_CURVE: Final = 3.6e-4  # per s³: a rate that was halved is doubled again within 19 s
 _LOWEST_RATE: Final = 0.2
+
+_CHANCE_ANSWERS: Final = 200  # over which throttles that do not depend on the pace are averaged
+_CHANCE_MOST: Final = 0.03
 
 
 class Governor:
@@ -29,56 +39,71 @@ class Governor:
         self.ceiling = ceiling
         self._started: float | None = None
         self._slot = 0.0
-        self._answers: deque[tuple[float, bool]] = deque()  # (time, throttled) of the last EVENT_SECONDS
+        self._limit = ceiling  # as learned; the ceiling where nothing was
+        self._fell_at: float | None = None
+        self._depth = 0.0  # of the last fall below the limit, as a share of it
+        self._answers: deque[tuple[float, bool]] = deque()  # (time, throttled), of calls since the last fall
         self._throttled = 0
-        self._event_at: float | None = None
-        self._too_high = ceiling
-        self._floor = ceiling
+        self._since_first_throttle = 0
+        self._chance = 0.0  # share of calls that are throttled whatever the pace
 
     def rate(self, now: float) -> float:
         """Calls a second that are allowed now."""
-        if self._event_at is not None:
-            grown = self._grown(now - self._event_at)
-            return max(_LOWEST_RATE, min(self.ceiling, grown))
         if self._started is None:
             return self.ceiling
-        ramp = (now - self._started) / RAMP_SECONDS
-        return self.ceiling * min(1.0, 0.1 + 0.9 * ramp)
+        rate = self.ceiling * min(1.0, 0.1 + 0.9 * (now - self._started) / RAMP_SECONDS)
+        if self._fell_at is not None:
+            back_seconds = (self._depth / _CURVE) ** (1 / 3)
+            rate = min(rate, self._limit * (1 + _CURVE * (now - self._fell_at - back_seconds) ** 3))
+        return max(_LOWEST_RATE, rate)
 
     def next_slot(self, now: float) -> float:
         """When the next call may start; not later than `now` if it is due."""
-        if self._started is None:
-            return now
-        return self._slot
+        return now if self._started is None else self._slot
 
     def take(self, now: float) -> None:
-        """A call starts now. A slot that was missed is caught up if it is not older than 50 ms."""
+        """A call starts now. Slots that were missed are caught up as far as 50 ms back."""
         if self._started is None:
             self._started = self._slot = now
-        interval = 1.0 / self.rate(now)
-        self._slot = max(self._slot, now - CATCH_UP_SECONDS) + interval
+        self._slot = max(self._slot, now - CATCH_UP_SECONDS) + 1.0 / self.rate(now)
 
     def answered(self, now: float, *, started: float, throttled: bool) -> None:
         """The call that started at `started` was answered, or throttled."""
-        if self._event_at is not None and started <= self._event_at:
-            return  # it was under way when the source slowed down: the same event
+        if self._fell_at is not None and started <= self._fell_at + _SAME_EVENT_SECONDS:
+            return
         self._answers.append((now, throttled))
-        self._throttled += throttled
         while self._answers[0][0] < now - EVENT_SECONDS:
             self._throttled -= self._answers.popleft()[1]
-        if throttled and self._throttled >= EVENT_CALLS and self._throttled > EVENT_SHARE * len(self._answers):
-            self._slow_down(now)
+        if throttled and not self._throttled:
+            self._since_first_throttle = 0
+        self._throttled += throttled
+        self._since_first_throttle += 1
+        self._chance = min(_CHANCE_MOST, self._chance + (throttled - self._chance) / _CHANCE_ANSWERS)
+        if throttled and (self._fell_at is None or now - self._answers[0][0] > _SAME_EVENT_SECONDS):
+            by_pace = self._throttled - self._chance * len(self._answers)
+            share = _PROBE_SHARE if self.rate(now) > self._limit else EVENT_SHARE
+            if by_pace >= EVENT_CALLS and by_pace > share * len(self._answers):
+                self._fall(now)
 
-    def _slow_down(self, now: float) -> None:
-        accepted = len(self._answers) - self._throttled
-        seconds = max(0.25, now - self._answers[0][0])
-        self._too_high = min(self.rate(now), accepted / seconds)
-        self._floor = max(_LOWEST_RATE, self._too_high * _BACK_TO)
-        self._event_at = now
+    def _fall(self, now: float) -> None:
+        rate = self.rate(now)
+        strong = self._throttled > _STRONG_SHARE * self._since_first_throttle
+        probing = rate > self._limit
+        again = self._fell_at is not None and now - self._fell_at < _AGAIN_SECONDS
+        accepted = min(rate, self._accepted_rate(now, rate, strong))
+        if strong or probing or again:
+            self._limit = max(_LOWEST_RATE, accepted)
+        self._depth = max(0.0, 1 - _STEP_BACK * accepted / self._limit)
+        self._fell_at = now
         self._answers.clear()
         self._throttled = 0
 
-    def _grown(self, elapsed: float) -> float:
-        depth = self._too_high - self._floor
-        curve = ((elapsed - _PLATEAU_SECONDS) / _PLATEAU_SECONDS) ** 3
-        return self._too_high + depth * curve
+    def _accepted_rate(self, now: float, rate: float, strong: bool) -> float:
+        """What the service accepts, calls a second, had it not been for chance."""
+        seconds = max(0.5, now - self._answers[0][0])
+        in_window = (len(self._answers) - self._throttled) / (1 - self._chance) / seconds
+        if not strong or self._since_first_throttle == self._throttled:  # nothing until the next full second
+            return in_window
+        # The window reaches back to before the limit was met: only what came since the first throttle tells.
+        share = (self._throttled - 1) / (self._since_first_throttle - 1)
+        return max(rate * (1 - share), in_window / 2)
