@@ -15,5 +15,5 @@ def open_engine(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": False,
         }
     )
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     return connection

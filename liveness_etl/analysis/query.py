@@ -23,7 +23,7 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
     """
     store = open_store(output, **s3_options)
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     if output.startswith("s3://"):
         _use_httpfs(connection, s3_options)
     for table in SCHEMAS:
