@@ -20,7 +20,8 @@ import typer
 from liveness_etl.errors import LivenessError, UsageError
 
 if TYPE_CHECKING:
-    from liveness_etl.pipeline import Job, RunReport
+    from liveness_etl.job import Job
+    from liveness_etl.pipeline import RunReport
     from liveness_etl.settings import Settings
 
 app = typer.Typer(
@@ -55,6 +56,10 @@ AgainOption = Annotated[
     list[str] | None,
     typer.Option("--ask-again", metavar="CODE", help="Ask once more for ids with this outcome, though final."),
 ]
+ShareOption = Annotated[
+    float,
+    typer.Option("--share", min=0.001, max=1, help="Of each source's pace, so that several runs can sweep it at once."),
+]
 SummaryOption = Annotated[Path | None, typer.Option("--summary", help="Write the run's record as JSON to this file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress; errors and warnings only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG; includes session ids).")]
@@ -66,10 +71,7 @@ LogFormatOption = Annotated[
 def main() -> NoReturn:
     """Run the command line; whatever a user can cause ends in one sentence and the contract's exit code."""
     try:
-        app(standalone_mode=False)
-        code = 0
-    except typer.Exit as done:
-        code = done.exit_code
+        code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except LivenessError as error:
         _say_error(error)
         code = error.exit_code
@@ -97,6 +99,7 @@ def run(
     allow_endpoint: AllowOption = None,
     region: RegionOption = None,
     max_tps: TpsOption = None,
+    share: ShareOption = 1.0,
     ask_again: AgainOption = None,
     summary: SummaryOption = None,
     quiet: QuietOption = False,
@@ -105,7 +108,7 @@ def run(
 ) -> None:
     """Read the manifest, ask for what is not final yet, publish the tables, record the run."""
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
-    job = _job("run", manifest, settings, run_date, endpoint_url, region, max_tps, ask_again, allow_endpoint)
+    job = _job("run", manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
     _run(job, summary, quiet)
 
 
@@ -119,6 +122,7 @@ def sweep(
     allow_endpoint: AllowOption = None,
     region: RegionOption = None,
     max_tps: TpsOption = None,
+    share: ShareOption = 1.0,
     ask_again: AgainOption = None,
     summary: SummaryOption = None,
     quiet: QuietOption = False,
@@ -127,8 +131,29 @@ def sweep(
 ) -> None:
     """Read the manifest and land answers, without publishing: for every-minute schedules."""
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
-    job = _job("sweep", manifest, settings, run_date, endpoint_url, region, max_tps, ask_again, allow_endpoint)
+    job = _job("sweep", manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
     _run(job, summary, quiet)
+
+
+@app.command()
+def plan(
+    manifest: ManifestArgument = None,
+    output: OutputOption = None,
+    run_date: DateOption = None,
+    config: ConfigOption = None,
+    endpoint_url: EndpointOption = None,
+    allow_endpoint: AllowOption = None,
+    region: RegionOption = None,
+    max_tps: TpsOption = None,
+    share: ShareOption = 1.0,
+    ask_again: AgainOption = None,
+) -> None:
+    """Say what a run would ask, how long it takes and what it comes too late for. Makes no Rekognition call."""
+    from liveness_etl import display, pipeline
+
+    settings = _settings(config, output, allow_endpoint, True, False, None)
+    job = _job("plan", manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
+    display.show_forecast(*pipeline.forecast(job), settings.sweep.session_ttl_seconds)
 
 
 @app.command()
@@ -273,10 +298,11 @@ def _job(
     endpoint_url: str | None,
     region: str | None,
     max_tps: float | None,
+    share: float,
     ask_again: list[str] | None,
     allow_endpoint: list[str] | None,
 ) -> "Job":
-    from liveness_etl.pipeline import Job
+    from liveness_etl.job import Job
 
     manifest = manifest or settings.manifest.uri
     if manifest is None:
@@ -287,6 +313,7 @@ def _job(
         settings=settings,
         sources=settings.sources_or_default(region, endpoint_url, max_tps, tuple(allow_endpoint or ())),
         run_date=_date("--date", run_date),
+        share=share,
         ask_again=tuple(ask_again or ()),
     )
 

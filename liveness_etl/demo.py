@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from liveness_etl.errors import StoreError
+from liveness_etl.job import Job
 from liveness_etl.local import LocalConfig, LocalRekognition, session_ids
-from liveness_etl.pipeline import Job
 from liveness_etl.settings import load_settings
 
 LIMIT_TPS = 250.0

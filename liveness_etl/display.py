@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.table import Table
 from rich.text import Text
 
-from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.plan import Plan
+from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
-from liveness_etl.pipeline import Job, Observer, RunReport
+from liveness_etl.pipeline import Observer, RunReport
 from liveness_etl.pipeline import Progress as SweepProgress
 
 _LINE_SECONDS = 5.0
@@ -105,13 +105,36 @@ def record_json(row: Mapping[str, Any]) -> str:
     return json.dumps(plain, indent=2)
 
 
-def _ceiling_lines(plan: Plan, ceilings: Mapping[str, Ceiling]) -> Iterator[str]:
+def source_lines(plan: Plan) -> Iterator[str]:
+    """Per source: how many ids are to be asked, at most how fast, and why."""
     for source in plan.sources:
-        ceiling = ceilings[source.source]
         yield (
             f"{source.source}: {source.to_ask:,} of {source.requested:,} ids to ask, "
-            f"at most {ceiling.tps:g}/s ({ceiling.why})"
+            f"at most {source.ceiling.tps:g}/s ({source.ceiling.why})"
         )
+
+
+def show_forecast(plan: Plan, too_late: Mapping[str, int], ttl_seconds: float) -> None:
+    """A line per source on standard output: what a run would ask, how long it takes, what comes too late."""
+    table = Table(
+        "source", "ids", "already final", "to ask", "ceiling", "takes", f"older than {ttl_seconds:g} s by then"
+    )
+    for source in plan.sources:
+        table.add_row(
+            source.source,
+            f"{source.requested:,}",
+            f"{source.requested - source.to_ask:,}",
+            f"{source.to_ask:,}",
+            f"{source.ceiling.tps:g}/s",
+            str(timedelta(seconds=round(source.to_ask / source.ceiling.tps))),
+            f"{too_late[source.source]:,}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for source in plan.sources:
+        console.print(f"{source.source}: {source.ceiling.tps:g}/s is {source.ceiling.why}", soft_wrap=True)
+    if plan.duplicates or plan.rejected:
+        console.print(f"{plan.duplicates:,} lines repeat an id, {plan.rejected:,} are malformed")
 
 
 class _Lines(Observer):
@@ -120,8 +143,8 @@ class _Lines(Observer):
     def __init__(self) -> None:
         self._last = {"": 0.0}
 
-    def planned(self, plan: Plan, ceilings: Mapping[str, Ceiling]) -> None:
-        for line in _ceiling_lines(plan, ceilings):
+    def planned(self, plan: Plan) -> None:
+        for line in source_lines(plan):
             print(line, file=sys.stderr)
 
     def progressed(self, progress: SweepProgress) -> None:
@@ -161,13 +184,13 @@ class _Bars(Observer):
     def __exit__(self, *raised: object) -> None:
         self._progress.stop()
 
-    def planned(self, plan: Plan, ceilings: Mapping[str, Ceiling]) -> None:
-        for line in _ceiling_lines(plan, ceilings):
+    def planned(self, plan: Plan) -> None:
+        for line in source_lines(plan):
             self._progress.console.print(line)
         for source in plan.sources:
             if source.to_ask:
                 self._tasks[source.source] = self._progress.add_task(
-                    source.source, total=source.to_ask, throttled=0, ceiling=ceilings[source.source].tps
+                    source.source, total=source.to_ask, throttled=0, ceiling=source.ceiling.tps
                 )
 
     def progressed(self, progress: SweepProgress) -> None:

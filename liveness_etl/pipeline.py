@@ -5,47 +5,47 @@ flow as tasks, on this machine or another. Between the steps stand files in the 
 """
 
 import threading
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import StoreError, UsageError
+from liveness_etl.errors import LivenessError, StoreError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
-from liveness_etl.extract.ceiling import Ceiling, source_ceiling
 from liveness_etl.extract.governor import Governor
-from liveness_etl.extract.plan import Plan, PlanOptions, plan_manifest, read_asks
+from liveness_etl.extract.plan import Plan, PlanOptions, expired_by_their_turn, plan_manifest, read_asks
 from liveness_etl.extract.retry import RetryPolicy
-from liveness_etl.extract.sweep import KeepImages, Sweep, SweepCounts
-from liveness_etl.load import images, landing, publish, records
+from liveness_etl.extract.sweep import Sweep, SweepCounts
+from liveness_etl.job import (
+    Job,
+    ceiling_of,
+    check_source,
+    keep_images,
+    open_output,
+    read_manifest,
+    source_client,
+    source_region,
+)
+from liveness_etl.load import landing, publish, records
 from liveness_etl.load.landing_writer import LandingWriter, land_rescued
-from liveness_etl.settings import Settings, Source
-from liveness_etl.storage import Store, open_store
+from liveness_etl.load.lease import held_leases
+from liveness_etl.settings import Settings
+from liveness_etl.storage import Store
 from liveness_etl.transform.normalize import NOT_ASKED
 
+MANY_PARTS = 200
+"""Landing parts of a partition above which a sweep folds them."""
+
 _TICK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run was asked to do: references and settings, so that it travels between processes."""
-
-    command: str
-    manifest_uri: str
-    settings: Settings
-    sources: Mapping[str, Source]
-    run_date: date | None = None
-    ask_again: tuple[str, ...] = ()
-    flow_run_id: str | None = None
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:8]}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ class SweepReport:
     """What the sweep of one source (or a slice of one) came to."""
 
     source: str
-    ceiling: Ceiling
     counts: SweepCounts
     by_outcome: Mapping[str, int]
     not_asked: int
@@ -87,7 +86,7 @@ class RunReport:
 class Observer:
     """Is told how a run goes; the command line shows it. The default shows nothing."""
 
-    def planned(self, plan: Plan, ceilings: Mapping[str, Ceiling]) -> None:
+    def planned(self, plan: Plan) -> None:
         """The plan is made; sweeping begins."""
 
     def progressed(self, progress: Progress) -> None:
@@ -100,28 +99,32 @@ class Observer:
 def run(job: Job, observer: Observer | None = None, stop: threading.Event | None = None) -> RunReport:
     """Plan, sweep, publish and record (`job.command` "sweep" publishes nothing).
 
-    `stop`, once set, drains the sweeps; then nothing is published and the exit code is 3. Raises LivenessError.
+    `stop`, once set, drains the sweeps; then nothing is published and the exit code is 3. An error in one sweep does
+    not keep the other sources from their ids: it is raised when they are through and the run is recorded.
+    Raises LivenessError.
     """
     observer = observer or Observer()
     stop = stop or threading.Event()
     plan, row = plan_run(job)
-    observer.planned(plan, ceilings(job))
-    to_sweep = [source.source for source in plan.sources if source.to_ask]
-    with ThreadPoolExecutor(max(1, len(to_sweep)), "source") as pool:
+    observer.planned(plan)
+    with leased(job, plan, stop), ThreadPoolExecutor(len(job.sources), "source") as pool:
         sweeping = [
-            pool.submit(sweep_source, job, plan, name, stop=stop, on_progress=observer.progressed) for name in to_sweep
+            pool.submit(sweep_source, job, plan, source.source, stop=stop, on_progress=observer.progressed)
+            for source in plan.sources
+            if source.to_ask
         ]
-        try:
-            sweeps = tuple(future.result() for future in sweeping)
-        except BaseException:
-            stop.set()
-            raise
-    published = []
-    if job.command == "run" and not stop.is_set():
+    errors = [error for future in sweeping if (error := future.exception()) is not None]
+    sweeps = tuple(future.result() for future in sweeping if future.exception() is None)
+    published: list[publish.Published] = []
+    if job.command == "run" and not errors and not stop.is_set():
         for dt in plan.partitions:
             published.append(publish_partition(job.settings, dt))
             observer.published(published[-1])
-    return finish_run(job, plan, row, sweeps, tuple(published), completed=not stop.is_set())
+    completed = not errors and not stop.is_set()
+    report = finish_run(job, plan, row, sweeps, tuple(published), completed=completed)
+    if errors:
+        raise first_of(errors)
+    return report
 
 
 def plan_run(job: Job) -> tuple[Plan, dict[str, Any]]:
@@ -131,57 +134,70 @@ def plan_run(job: Job) -> tuple[Plan, dict[str, Any]]:
     Raises LivenessError.
     """
     store = open_output(job.settings)
-    regions = {name: _region(source) for name, source in job.sources.items()}
     reader = read_manifest(job)
-    with store.scratch() as folder:
+    with store.scratch() as folder, records.rejects_file(folder, job.run_id) as rejects:
         land_rescued(store)
-        with (
-            open_engine(folder, job.settings.publish.memory_limit) as engine,
-            records.rejects_file(folder, job.run_id) as rejects,
-        ):
-            plan = plan_manifest(
-                engine,
-                _chunks(reader, rejects),
-                lambda dt, columns: landing.scan(store, landing.read_landed(store, dt).parts, columns),
-                folder,
-                PlanOptions(regions, job.started_at, job.settings.sweep.session_ttl_seconds, job.ask_again),
-            )
-            for source in plan.sources:
-                if source.to_ask:
-                    _client(job, source.source)  # credentials, region, endpoint: found out before any call
-            rejects.put(store, job.started_at)
+        plan = _planned(job, store, folder, reader, rejects)
         for source in plan.sources:
-            store.put(_plan_path(job, source.source), folder / source.source)
+            if source.to_ask:
+                check_source(job, source.source)
+        rejects.put(store, job.started_at)
+        for source in plan.sources:
+            store.put(job.plan_path(source.source), folder / source.source)
     row = _started_row(job, plan, reader.sha256)
     records.write_run(store, row)
     return plan, row
 
 
-def read_manifest(job: Job) -> manifest.ManifestReader:
-    """The job's manifest, found but not yet read. Raises ManifestError."""
-    settings = job.settings.manifest
-    inputs = None
-    if job.manifest_uri.startswith("s3://"):
-        from liveness_etl.storage_s3 import S3Inputs, s3_client
+def forecast(job: Job) -> tuple[Plan, dict[str, int]]:
+    """The plan of a run that nobody makes, and per source how many ids will have expired by their turn.
 
-        output = job.settings.output
-        inputs = S3Inputs(s3_client(output.endpoint_url, output.region, output.profile))
-    return manifest.read_manifest(
-        manifest.find_manifest(job.manifest_uri, job.run_date, inputs),
-        manifest.ManifestOptions(
-            session_id_column=settings.session_id_column,
-            created_at_column=settings.created_at_column,
-            source_column=settings.source_column,
-            attributes=settings.attributes,
-            max_bytes=settings.max_bytes,
-            max_line_bytes=settings.max_line_bytes,
-        ),
-        run_date=job.run_date,
-        sources=tuple(job.sources),
-        default_source=next(iter(job.sources)) if len(job.sources) == 1 else None,
-        now=job.started_at,
-        inputs=inputs,
-    )
+    Writes nothing and makes no call of Rekognition. Raises LivenessError.
+    """
+    store = open_output(job.settings)
+    reader = read_manifest(job)
+    with store.scratch() as folder, records.rejects_file(folder, job.run_id) as rejects:
+        plan = _planned(job, store, folder, reader, rejects)
+        too_late = {
+            source.source: expired_by_their_turn(
+                pa.OSFile(str(folder / source.source)),
+                tps=source.ceiling.tps,
+                ttl_seconds=job.settings.sweep.session_ttl_seconds,
+                now=job.started_at.timestamp(),
+            )
+            for source in plan.sources
+        }
+    return plan, too_late
+
+
+def _planned(
+    job: Job, store: Store, folder: Path, reader: Iterable[manifest.Chunk], rejects: records.RejectsFile
+) -> Plan:
+    def chunks() -> Iterator[tuple[pa.RecordBatch, int, int]]:
+        for chunk in reader:
+            rejects.add(chunk.rejects)
+            yield chunk.ids, chunk.lines, len(chunk.rejects)
+
+    with open_engine(folder, job.settings.publish.memory_limit) as engine:
+        return plan_manifest(
+            engine,
+            chunks(),
+            lambda dt, columns: landing.scan(store, landing.read_landed(store, dt).parts, columns),
+            folder,
+            PlanOptions(
+                regions={name: source_region(source) for name, source in job.sources.items()},
+                ceiling_of=lambda source: ceiling_of(job, source),
+                now=job.started_at,
+                ttl_seconds=job.settings.sweep.session_ttl_seconds,
+                ask_again=job.ask_again,
+            ),
+        )
+
+
+def leased(job: Job, plan: Plan, stop: threading.Event) -> AbstractContextManager[None]:
+    """Holds the leases of the sources that the plan asks; `stop` is set if one is lost. Raises LeaseHeld."""
+    sources = [source.source for source in plan.sources if source.to_ask]
+    return held_leases(open_output(job.settings), sources, job.run_id, job.share, stop.set)
 
 
 def sweep_source(
@@ -199,23 +215,22 @@ def sweep_source(
     Raises StoreError where answers could not be landed; its message says where they were rescued to.
     """
     store, settings, config = open_output(job.settings), job.settings.sweep, job.sources[source]
-    ceiling = ceilings(job)[source]
-    to_ask = next(planned.to_ask for planned in plan.sources if planned.source == source)
-    writer = LandingWriter(store, job.run_id, f"{source}-{part}", checkpoint_seconds=settings.checkpoint_seconds)
-    client = _client(job, source)
+    planned = next(planned for planned in plan.sources if planned.source == source)
+    stop = stop or threading.Event()
+    client = source_client(job, source)
     origin = Origin(source, client.meta.region_name, job.run_id)
+    writer = LandingWriter(store, job.run_id, f"{source}-{part}", checkpoint_seconds=settings.checkpoint_seconds)
     sweep = Sweep(
         origin,
-        read_asks(store.open(_plan_path(job, source)), part=part, parts=parts),
+        read_asks(store.open(job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds),
         rekognition.fetch_with(client),
-        _keep_images(job.settings, store),
+        keep_images(job.settings),
         writer,
-        Governor(ceiling.tps / parts),
+        Governor(planned.ceiling.tps / parts),
         retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
         ttl_seconds=settings.session_ttl_seconds,
         max_in_flight=config.max_in_flight or settings.max_in_flight,
     )
-    stop = stop or threading.Event()
 
     def tick() -> None:
         if stop.is_set():
@@ -224,20 +239,20 @@ def sweep_source(
             counts = sweep.counts
             on_progress(
                 Progress(
-                    source,
-                    to_ask,
+                    source if parts == 1 else f"{source} {part + 1}/{parts}",
+                    (planned.to_ask + parts - 1 - part) // parts,
                     counts.finished,
                     counts.calls,
                     counts.throttled_calls,
                     sweep.rate(),
-                    ceiling.tps,
+                    planned.ceiling.tps / parts,
                 )
             )
 
+    not_asked = 0
     try:
         with _ticking(tick):
             counts = sweep.run(settings.drain_seconds)
-        not_asked = 0
         if job.command == "run" and not stop.is_set():
             for ask in sweep.asks:
                 while not writer.wait_for_room(1.0) and not writer.gave_up:
@@ -251,11 +266,11 @@ def sweep_source(
             f"{writer.failure or 'the output did not take the last answers in time'}; they are safe in "
             f"{rescued[0].parent.parent}, and the next run with this output lands them"
         )
-    if job.command == "sweep":
+    if job.command == "sweep" and job.settings.publish.fold:
         for dt in writer.partitions:
             with store.lock(f"partition-{dt}"):
-                landing.fold(store, dt, at_least=200)
-    return SweepReport(source, ceiling, counts, dict(writer.by_outcome), not_asked, stop.is_set())
+                landing.fold(store, dt, at_least=MANY_PARTS)
+    return SweepReport(source, counts, dict(writer.by_outcome), not_asked, stop.is_set())
 
 
 def publish_partition(settings: Settings, dt: date, *, rebuild: bool = False) -> publish.Published:
@@ -310,72 +325,15 @@ def finish_run(
         "completed": completed,
     }
     records.write_run(store, row)
-    store.delete(_plan_path(job, source.source) for source in plan.sources)
+    store.delete(job.plan_path(source.source) for source in plan.sources)
     incomplete = not completed or not_asked or any(sweep.counts.incomplete for sweep in sweeps)
     return RunReport(row, plan, sweeps, published, 3 if incomplete else 0)
 
 
-def open_output(settings: Settings) -> Store:
-    """The store of the output. Raises UsageError where none is configured."""
-    output = settings.output
-    if output.uri is None:
-        raise UsageError("no output: give --output with a folder or an s3:// address")
-    return open_store(
-        output.uri,
-        endpoint_url=output.endpoint_url,
-        region=output.region,
-        profile=output.profile,
-        kms_key_id=output.kms_key_id,
-        expected_bucket_owner=output.expected_bucket_owner,
-    )
-
-
-def ceilings(job: Job) -> dict[str, Ceiling]:
-    """The ceiling of each source, and why."""
-    return {
-        name: source_ceiling(_region(source), max_tps=source.max_tps, quota_share=source.quota_share)
-        for name, source in job.sources.items()
-    }
-
-
-def _region(source: Source) -> str:
-    return rekognition.region_of(source.region, source.profile)
-
-
-def _client(job: Job, source: str) -> Any:
-    config = job.sources[source]
-    return rekognition.rekognition_client(
-        region=_region(config),
-        profile=config.profile,
-        endpoint_url=config.endpoint_url,
-        connections=config.max_in_flight or job.settings.sweep.max_in_flight or 512,
-        timeout_seconds=job.settings.sweep.call_timeout_seconds,
-    )
-
-
-def _keep_images(settings: Settings, store: Store) -> KeepImages:
-    if settings.images.mode == "discard":
-        return images.discard_images
-    if settings.images.uri is None:
-        return images.store_images(store, "images/")
-    output = settings.output
-    return images.store_images(
-        open_store(
-            settings.images.uri,
-            endpoint_url=output.endpoint_url,
-            region=output.region,
-            profile=output.profile,
-            kms_key_id=settings.images.kms_key_id or output.kms_key_id,
-            expected_bucket_owner=output.expected_bucket_owner,
-        ),
-        "",
-    )
-
-
-def _chunks(reader: manifest.ManifestReader, rejects: records.RejectsFile) -> Iterator[tuple[Any, int, int]]:
-    for chunk in reader:
-        rejects.add(chunk.rejects)
-        yield chunk.ids, chunk.lines, len(chunk.rejects)
+def first_of(errors: Sequence[BaseException]) -> BaseException:
+    """One error for several: a bug if there is one, else all their sentences (each may say where answers are)."""
+    bug = next((error for error in errors if not isinstance(error, LivenessError)), None)
+    return bug or (errors[0] if len(errors) == 1 else StoreError("\n".join(dict.fromkeys(map(str, errors)))))
 
 
 def _started_row(job: Job, plan: Plan, sha256: str) -> dict[str, Any]:
@@ -403,10 +361,6 @@ def _started_row(job: Job, plan: Plan, sha256: str) -> dict[str, Any]:
         "expired_before_fetch": 0,
         "completed": False,
     }
-
-
-def _plan_path(job: Job, source: str) -> str:
-    return f".tmp/{job.run_id}/{source}"
 
 
 @contextmanager

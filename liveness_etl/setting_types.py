@@ -82,9 +82,7 @@ BucketNameList = Annotated[tuple[BucketName, ...], BeforeValidator(_split_commas
 AccountId = Annotated[str, _matches(r"[0-9]{12}", "an AWS account number: 12 digits, in quotes")]
 RoleArn = Annotated[
     str,
-    _matches(
-        r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+", "like arn:aws:iam::123456789012:role/NAME"
-    ),
+    _matches(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+", "like arn:aws:iam::123456789012:role/NAME"),
 ]
 TopicArn = Annotated[
     str,

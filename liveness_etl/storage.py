@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -52,9 +53,7 @@ class Store(Protocol):
     def open(self, path: str) -> pa.NativeFile:
         """Random access with bounded memory. Raises Missing."""
 
-    def put(
-        self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None
-    ) -> str:
+    def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         """Write whole; a Path is consumed where that saves a copy. Returns the new tag.
 
         `expect` None replaces whatever is there, ABSENT needs the path to be free, and a tag needs that very
@@ -102,24 +101,36 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.uri = str(self.root)
+        self._made_root = False
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        start = self.root / prefix.rpartition("/")[0]
-        for folder, subfolders, names in os.walk(start):
-            subfolders[:] = sorted(name for name in subfolders if name != ".tmp")
-            for name in sorted(names):
-                path = (Path(folder) / name).relative_to(self.root).as_posix()
-                if path.startswith(prefix) and (entry := self.head(path)):
-                    yield entry
+        folder = prefix[: prefix.rfind("/") + 1]
+        try:
+            with os.scandir(self.root / folder) as children:
+                # A folder sorts as its name with the slash: by whole paths, as S3 does.
+                paths = sorted(f"{folder}{child.name}{'/' * child.is_dir()}" for child in children)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _local_error("list", self.root / folder, error) from None
+        for path in paths:
+            if not path.startswith(prefix) or path.startswith(".tmp/"):
+                continue
+            if path.endswith("/"):
+                yield from self.list(path)
+            elif entry := self.head(path):
+                yield entry
 
     def head(self, path: str) -> Entry | None:
         try:
-            stat = (self.root / path).stat()
+            found = (self.root / path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _local_error("read", self.root / path, error) from None
-        return Entry(path, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}")
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return Entry(path, found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}")
 
     def open(self, path: str) -> pa.NativeFile:
         try:
@@ -129,9 +140,7 @@ class LocalStore:
         except OSError as error:
             raise _local_error("read", self.root / path, error) from None
 
-    def put(
-        self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None
-    ) -> str:
+    def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         target = self.root / path
         try:
             self._make_folder(target.parent)
@@ -165,22 +174,21 @@ class LocalStore:
                 raise _local_error("delete", target, error) from None
             folders.add(target.parent)
         for folder in folders:
-            if folder.is_dir():
+            with contextlib.suppress(FileNotFoundError):
                 _fsync_folder(folder)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         folder = self.root / "_state" / "locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / f"{name.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise _local_error("lock", folder, error) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                handle = os.open(folder / f"{name.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                raise _local_error("lock", folder, error) from None
             yield
-        finally:
-            os.close(handle)
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -195,6 +203,10 @@ class LocalStore:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            if self._made_root:  # a first run that failed before it wrote anything leaves nothing behind
+                with contextlib.suppress(OSError):
+                    base.rmdir()
+                    self.root.rmdir()
 
     def uri_of(self, path: str) -> str:
         return (self.root / path).as_uri()
@@ -206,13 +218,14 @@ class LocalStore:
             folder = folder.parent
         for new in reversed(missing):
             new.mkdir(exist_ok=True)
+            self._made_root = self._made_root or new == self.root
             _fsync_folder(new.parent)
 
     @staticmethod
     def _drop_left_scratch(base: Path) -> None:
-        """Remove what killed processes left behind a day ago or longer."""
+        """Remove what killed processes left behind a day ago or longer, as far as that can be done."""
         for left in base.iterdir():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > _SCRATCH_LEFT_SECONDS:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 

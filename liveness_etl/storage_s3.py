@@ -48,11 +48,10 @@ class S3Store:
     def __init__(
         self, uri: str, client: Any, kms_key_id: str | None = None, expected_bucket_owner: str | None = None
     ) -> None:
-        split = urlsplit(uri)
-        if not split.netloc:
+        self.bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not self.bucket:
             raise UsageError(f"{uri} names no bucket: write s3://BUCKET/PREFIX")
-        self.bucket = split.netloc
-        self._prefix = f"{split.path.strip('/')}/" if split.path.strip("/") else ""
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{self.bucket}/{self._prefix}".rstrip("/")
         self._client = client
         self._owner = {"ExpectedBucketOwner": expected_bucket_owner} if expected_bucket_owner else {}
@@ -79,7 +78,12 @@ class S3Store:
 
     def open(self, path: str) -> pa.NativeFile:
         with self._translated("read", path):
-            first = self._client.get_object(**self._object(path), Range=f"bytes=0-{_WHOLE_BYTES - 1}")
+            try:
+                first = self._client.get_object(**self._object(path), Range=f"bytes=0-{_WHOLE_BYTES - 1}")
+            except botocore.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] != "InvalidRange":
+                    raise
+                return pa.BufferReader(b"")  # an empty object has no range
             body = first["Body"].read()
         size = int(first.get("ContentRange", f"/{len(body)}").rpartition("/")[2])
         if size == len(body):

@@ -28,16 +28,19 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
         _use_httpfs(connection, s3_options)
     for table in SCHEMAS:
         connection.execute(_view_sql(store, table))
-    if not output.startswith("s3://"):
-        connection.execute("SET allowed_directories = $1", [[f"{store.uri}/"]])
-        connection.execute("SET enable_external_access = false")
+    connection.execute("SET allowed_directories = $1", [[f"{store.uri}/"]])
+    connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
 def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one query. Raises UsageError with DuckDB's own words for a wrong one."""
+    """Column names and rows of one query. Raises UsageError, with DuckDB's own words for a wrong one."""
     with _translated(), connect(output, **s3_options) as connection:
+        kinds = {statement.type for statement in connection.extract_statements(sql)}
+        # CREATE is how DuckDB says PIVOT, and stays in memory; COPY, ATTACH or EXPLAIN ANALYZE COPY would not.
+        if not kinds or not kinds <= {duckdb.StatementType.SELECT, duckdb.StatementType.CREATE}:
+            raise UsageError("a query only reads: give a statement such as SELECT, FROM, PIVOT, DESCRIBE or SUMMARIZE")
         result = connection.execute(sql)
         return [column[0] for column in result.description or ()], result.fetchall()
 

@@ -45,7 +45,7 @@ class Breaker:
         elif failure.code in NO_SUCH_SESSION:
             self._unknown += 1
             self._unknown_alive = self._unknown_alive or alive
-            if self._unknown >= FIRST and self._unknown_alive:
+            if self._unknown == FIRST and self._unknown_alive:
                 return (
                     f"{where}: it knows none of the first {FIRST} sessions, live ones among them; "
                     "check the region and account of this source, and run again"

@@ -1,5 +1,6 @@
 """The ceiling of a source: how many calls a second it may be asked, and where that figure comes from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,9 +17,17 @@ class Ceiling:
     why: str
 
 
-def source_ceiling(region: str, *, max_tps: float | None, quota_share: float) -> Ceiling:
-    """The configured ceiling, or this job's share of the documented default quota of the region."""
+def source_ceiling(
+    region: str, *, max_tps: float | None, quota_share: float, account_quota: Callable[[], float | None]
+) -> Ceiling:
+    """The configured ceiling; else this job's share of the account's quota; else of the region's documented one.
+
+    `account_quota` asks Service Quotas, and is called only where nothing is configured.
+    """
     if max_tps is not None:
         return Ceiling(max_tps, "configured max_tps")
+    quota = account_quota()
+    if quota is not None:
+        return Ceiling(quota * quota_share, f"{quota_share:g} of the account's quota of {quota:g}/s")
     quota = _DOCUMENTED_TPS.get(region, _DOCUMENTED_ELSEWHERE_TPS)
     return Ceiling(quota * quota_share, f"{quota_share:g} of the documented default quota of {quota:g}/s in {region}")

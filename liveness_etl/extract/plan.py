@@ -4,6 +4,8 @@ DuckDB holds the ids (16 bytes each, spilling beyond its limit), so that ten mil
 The result is one Parquet file per source, which the sweep then streams: its memory is the window's.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,9 +14,11 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.extract.ask import Ask
+from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.transform.normalize import RANK_SQL, WINNER_ORDER_SQL
 
 PRIOR_COLUMNS: Final = ("session_id", "source", "region", "status", "error_code", "created_at", "fetched_at")
@@ -22,15 +26,18 @@ PRIOR_COLUMNS: Final = ("session_id", "source", "region", "status", "error_code"
 
 _DAY_MS: Final = 86_400_000
 _BATCH_ROWS: Final = 4_096
+_GROUP_ROWS: Final = 16_384
+_ALIVE, _UNKNOWN, _EXPIRED = 0, 1, 2  # the groups of a plan, in the order of their turns
 
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """How many distinct ids one source has, and how many of them are to be asked."""
+    """How many distinct ids one source has, how many of them are to be asked, and at most how fast."""
 
     source: str
     requested: int
     to_ask: int
+    ceiling: Ceiling
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """`regions` maps every source to its region. `now` is UTC; `ask_again` holds outcomes."""
+    """`regions` maps every source to its region, `ceiling_of` one that has ids to its ceiling. `now` is UTC;
+    `ask_again` holds outcomes."""
 
     regions: Mapping[str, str]
+    ceiling_of: Callable[[str], Ceiling]
     now: datetime
     ttl_seconds: float
     ask_again: tuple[str, ...] = ()
@@ -95,23 +104,80 @@ def plan_manifest(
     )
 
 
-def read_asks(file: pa.NativeFile, *, part: int = 0, parts: int = 1) -> Iterator[Ask]:
-    """The ids of one source's plan file in the order of fetching; of every `parts` ids the one at `part`."""
+def read_asks(
+    file: pa.NativeFile,
+    *,
+    part: int = 0,
+    parts: int = 1,
+    ttl_seconds: float = math.inf,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Ask]:
+    """The ids of one source's plan file in the order of fetching; of every `parts` ids the one at `part`.
+
+    The order holds at each id's turn (`clock`, epoch seconds): an id that was alive when the plan was made and has
+    outlived `ttl_seconds` since waits until all that may be alive have had their turn; then the youngest is first.
+    """
     with file, pq.ParquetFile(file) as plan:
-        row = 0
+        put_off: list[tuple[int, int]] = []  # ranges of rows, first to last; they grow older towards the front
+        first = 0
         for batch in plan.iter_batches(_BATCH_ROWS):
-            columns = (batch.column(name).to_pylist() for name in plan.schema_arrow.names)
-            for session_id, dt, created_ms, attributes, prior_rank, first_ms in zip(*columns, strict=True):
-                row += 1
-                if row % parts == part:
-                    yield Ask(
-                        session_id,
-                        dt,
-                        None if created_ms is None else created_ms / 1000,
-                        None if attributes is None else tuple(attributes),
-                        prior_rank,
-                        None if first_ms is None else first_ms / 1000,
-                    )
+            for row, (group, ask) in enumerate(_asks(batch), first):
+                if row % parts != part:
+                    continue
+                if group == _ALIVE and ask.expired(clock(), ttl_seconds):
+                    follows = put_off and put_off[-1][1] == row - parts
+                    put_off[-1:] = [(put_off[-1][0], row)] if follows else [*put_off[-1:], (row, row)]
+                    continue
+                if group == _EXPIRED and put_off:
+                    yield from _backwards(plan, put_off, part, parts)
+                    put_off = []
+                yield ask
+            first += len(batch)
+        yield from _backwards(plan, put_off, part, parts)
+
+
+def expired_by_their_turn(file: pa.NativeFile, *, tps: float, ttl_seconds: float, now: float) -> int:
+    """How many ids of a plan file will have outlived `ttl_seconds` when they are asked, at `tps` from `now` on."""
+    with file, pq.ParquetFile(file) as plan:
+        asked = expired = 0
+        for batch in plan.iter_batches(columns=["turn", "created_ms"]):
+            expired += pc.sum(pc.equal(batch.column("turn"), _EXPIRED)).as_py() or 0
+            alive = batch.filter(pc.equal(batch.column("turn"), _ALIVE))
+            for created_ms in alive.column("created_ms").to_pylist():
+                in_time = created_ms / 1000 + ttl_seconds >= now + asked / tps
+                asked += in_time
+                expired += not in_time
+    return expired
+
+
+def _backwards(plan: pq.ParquetFile, ranges: Sequence[tuple[int, int]], part: int, parts: int) -> Iterator[Ask]:
+    end = plan.metadata.num_rows
+    for group in reversed(range(plan.num_row_groups)):
+        start = end - plan.metadata.row_group(group).num_rows
+        wanted = [
+            row for low, high in ranges for row in range(max(low, start), min(high + 1, end)) if row % parts == part
+        ]
+        if wanted:
+            asks = [ask for _, ask in _asks(plan.read_row_group(group))]
+            yield from (asks[row - start] for row in reversed(wanted))
+        end = start
+
+
+def _asks(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[int, Ask]]:
+    """The rows of a plan file, each with the group it belongs to."""
+    columns = (rows.column(name).to_pylist() for name in rows.schema.names)
+    for group, session_id, dt, created_ms, attributes, prior_rank, first_ms in zip(*columns, strict=True):
+        yield (
+            group,
+            Ask(
+                session_id,
+                dt,
+                None if created_ms is None else created_ms / 1000,
+                None if attributes is None else tuple(attributes),
+                prior_rank,
+                None if first_ms is None else first_ms / 1000,
+            ),
+        )
 
 
 def _take_lines(
@@ -201,20 +267,20 @@ def _write_source(
     """Live ids first, soonest to expire first; then ids of unknown age in the manifest's order; then the
     expired, youngest first."""
     reader = engine.execute(
-        """
-        SELECT session_id::VARCHAR AS session_id, dt, created_ms, attributes, best_rank, first_read
+        f"""
+        SELECT
+            CASE WHEN created_ms IS NULL THEN {_UNKNOWN} WHEN created_ms > $oldest_ms THEN {_ALIVE}
+                ELSE {_EXPIRED} END AS turn,
+            session_id::VARCHAR AS session_id, dt, created_ms, attributes, best_rank, first_read
         FROM lines LEFT JOIN prior USING (session_id)
         WHERE source = $source AND NOT coalesce(final, false)
-        ORDER BY
-            CASE WHEN created_ms IS NULL THEN 1 WHEN created_ms > $oldest_ms THEN 0 ELSE 2 END,
-            if(created_ms > $oldest_ms, created_ms, -created_ms),
-            line
+        ORDER BY turn, if(turn = {_ALIVE}, created_ms, -created_ms), line
         """,
         {"source": source, "oldest_ms": int((options.now.timestamp() - options.ttl_seconds) * 1000)},
-    ).to_arrow_reader(_BATCH_ROWS * 16)
+    ).to_arrow_reader(_GROUP_ROWS)
     to_ask = 0
     with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
         for batch in reader:
             to_ask += len(batch)
-            writer.write_batch(batch)
-    return SourcePlan(source, requested, to_ask)
+            writer.write_batch(batch, row_group_size=_GROUP_ROWS)
+    return SourcePlan(source, requested, to_ask, options.ceiling_of(source))

@@ -4,9 +4,12 @@ Error codes, never HTTP statuses, tell errors apart (throttles come as 400). A 2
 JSON does not raise in botocore: `parse_result` refuses it as an UnreadableAnswer.
 """
 
+import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import boto3
 import botocore.config
@@ -51,33 +54,11 @@ Fetch = Callable[[str], Answer]
 """One call for one session id. Raises CallFailed."""
 
 
-def region_of(region: str | None, profile: str | None) -> str:
-    """The region given, or boto3's own for the profile. Makes no call. Raises UsageError where there is none."""
-    try:
-        found = region or boto3.session.Session(profile_name=profile).region_name
-    except boto_errors.BotoCoreError as error:
-        raise UsageError(f"cannot set up Rekognition: {error}") from None
-    if not found:
-        raise UsageError("no AWS region: give --region, or set AWS_REGION or [sources.NAME] region")
-    return str(found)
-
-
 def rekognition_client(
-    *,
-    region: str,
-    profile: str | None,
-    endpoint_url: str | None,
-    connections: int,
-    timeout_seconds: float,
+    session: boto3.session.Session, *, endpoint_url: str | None, connections: int, timeout_seconds: float
 ) -> Any:
-    """A boto3 client that makes one attempt a call. Raises UsageError where credentials or region are missing."""
+    """A client that makes one attempt a call, with a connection for each worker. Raises UsageError."""
     try:
-        session = boto3.session.Session(profile_name=profile, region_name=region)
-        if session.get_credentials() is None:
-            raise UsageError(
-                "no AWS credentials found: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "or run where a role gives them"
-            )
         return session.client(
             "rekognition",
             endpoint_url=endpoint_url,
@@ -94,6 +75,23 @@ def rekognition_client(
         )
     except (boto_errors.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up Rekognition: {error}") from None
+
+
+def check_reachable(endpoint_url: str, timeout_seconds: float) -> None:
+    """Connect once to a configured endpoint, before anything is asked or written. Raises UsageError.
+
+    Passes where a proxy stands in between: then only a call can tell.
+    """
+    target = urlsplit(endpoint_url)
+    host = target.hostname or ""
+    if target.scheme in getproxies() and not proxy_bypass(host):
+        return
+    try:
+        port = target.port or (443 if target.scheme == "https" else 80)
+        socket.create_connection((host, port), timeout_seconds).close()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"cannot connect to {endpoint_url} ({reason}): check --endpoint-url") from None
 
 
 def fetch_with(client: Any) -> Fetch:
@@ -118,8 +116,8 @@ def translated(error: Exception) -> CallFailed:
     if isinstance(error, boto_errors.ClientError):
         details = error.response.get("Error", {})
         code = str(details.get("Code") or "UnknownError").rpartition("#")[2].partition(":")[0]
-        if code.isdigit():  # no AWS error body: botocore gives the HTTP status
-            code = f"Http{code}"
+        if code.isdigit():  # no AWS error body: botocore gives the HTTP status, and may quote the body as message
+            return CallFailed(f"Http{code}", "the answer holds no error of AWS")
         return CallFailed(
             masked(code)[:100],
             masked(str(details.get("Message") or "")),
@@ -132,7 +130,7 @@ def translated(error: Exception) -> CallFailed:
         return CallFailed("TimeoutError", "no answer in time")
     if isinstance(error, _NO_CREDENTIALS):
         return CallFailed("CredentialsError", masked(str(error)), credentials=True)
-    if isinstance(error, boto_errors.HTTPClientError):
+    if isinstance(error, boto_errors.HTTPClientError | boto_errors.ConnectionError):
         return CallFailed("ConnectionError", type(error).__name__)
     # botocore's parsers trip over a broken body in many ways, with and without an error of their own.
     return CallFailed("UnreadableAnswer", f"botocore could not parse the answer ({type(error).__name__})")
@@ -144,4 +142,7 @@ _NO_CREDENTIALS: Final = (
     boto_errors.CredentialRetrievalError,
     boto_errors.TokenRetrievalError,
     boto_errors.SSOError,
+    boto_errors.LoginError,
+    boto_errors.NoAuthTokenError,
+    boto_errors.RefreshWithMFAUnsupportedError,
 )

@@ -10,7 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -64,9 +64,12 @@ def append_part(store: Store, dt: date, name: str, content: bytes) -> None:
 
 
 def list_partitions(store: Store) -> list[date]:
-    """The partitions that have landing parts, oldest first."""
-    found = {PurePosixPath(entry.path).parts[1] for entry in store.list("landing/dt=")}
-    return sorted(date.fromisoformat(name.removeprefix("dt=")) for name in found)
+    """The partitions that have landing parts, oldest first; a folder whose name holds no date is none."""
+    found = set()
+    for name in {PurePosixPath(entry.path).parts[1] for entry in store.list("landing/dt=")}:
+        with suppress(ValueError):
+            found.add(date.fromisoformat(name.removeprefix("dt=")))
+    return sorted(found)
 
 
 def read_landed(store: Store, dt: date) -> Landed:
@@ -172,7 +175,7 @@ def _parquet_file(store: Store, part: Entry, source: pa.NativeFile) -> Iterator[
         version = (file.schema_arrow.metadata or {}).get(VERSION_KEY, b"").decode()
         if not version.isdigit() or int(version) > int(CONTRACT_VERSION):
             raise StoreError(
-                f"{store.uri_of(part.path)} has contract version {version or 'none'}, and this program knows "
+                f"{store.uri}/{part.path} has contract version {version or 'none'}, and this program knows "
                 f"{CONTRACT_VERSION}: use a newer liveness-etl"
             )
         with file:
@@ -185,7 +188,7 @@ def _damage_named(store: Store, part: Entry) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise StoreError(
-            f"landing part {store.uri_of(part.path)} cannot be read ({type(error).__name__}): "
+            f"landing part {store.uri}/{part.path} cannot be read ({type(error).__name__}): "
             "restore it from a backup or move it away, then publish again"
         ) from None
 

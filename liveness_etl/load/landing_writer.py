@@ -4,6 +4,7 @@ Nothing is forgotten: rows leave the buffer only when they are durable, in the l
 store cannot be written, in a rescue part in this user's state folder, which the next run lands.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -92,6 +93,14 @@ class LandingWriter:
         return self._failing_since is None and len(self._rows) + len(self._writing) < MOST_UNLANDED
 
     def _work(self) -> None:
+        try:
+            self._land_until_closed()
+        finally:
+            with self._changed:  # after a bug too: nobody shall wait for room that never comes
+                self.gave_up = bool(self._writing or self._rows)
+                self._changed.notify_all()
+
+    def _land_until_closed(self) -> None:
         delay = 0.2
         while True:
             with self._changed:
@@ -139,8 +148,6 @@ class LandingWriter:
             self._failing_since = self._failing_since or now
             give_up_at = self._give_up_at or self._failing_since + _PATIENCE_SECONDS
             if now >= give_up_at:
-                self.gave_up = True
-                self._changed.notify_all()
                 return True
             self._changed.wait(min(delay, give_up_at - now))
             return False
@@ -154,8 +161,9 @@ def land_rescued(store: Store) -> int:
     parts = sorted(rescue_folder(store.uri).glob("dt=*/*.parquet"))
     for part in parts:
         dt = date.fromisoformat(part.parent.name.removeprefix("dt="))
-        append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", part.read_bytes())
-        part.unlink()
+        with contextlib.suppress(FileNotFoundError):  # another run lands them at the same time
+            append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", part.read_bytes())
+            part.unlink()
     return len(parts)
 
 
@@ -167,13 +175,14 @@ def _by_partition(pairs: Sequence[tuple[date, Row]]) -> dict[date, list[Row]]:
 
 
 def _write_private(path: Path, content: bytes) -> Path:
+    partial = path.with_suffix(".partial")  # land_rescued must not meet half a part
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        return partial.rename(path)
     except OSError as error:
         raise StoreError(f"answers are lost: neither the output nor {path} can be written: {error.strerror}") from None
-    return path

@@ -40,8 +40,8 @@ RANK_SQL: Final = f"""CASE
 
 WINNER_ORDER_SQL: Final = f"""{RANK_SQL} DESC,
     if(status IN {FINISHED}, len(images), NULL) DESC NULLS LAST,
-    if(status IN {FINISHED}, len(list_filter(images,
-        lambda image: image.image_uri IS NOT NULL OR image.image_sha256 IS NOT NULL)), NULL) DESC NULLS LAST,
+    if(status IN {FINISHED}, len(list_filter(images, lambda image: image.image_uri IS NOT NULL)), NULL)
+        DESC NULLS LAST,
     if(status IN {FINISHED}, epoch_ms(fetched_at), -epoch_ms(fetched_at)) ASC NULLS LAST,
     run_id ASC,
     hash({", ".join(tables.LANDING.names)}) ASC"""
@@ -135,6 +135,4 @@ def _exploded(winners: pa.RecordBatch, name: str) -> tuple[pa.Array, pa.Array, p
 
 
 def _batch(schema: pa.Schema, columns: dict[str, pa.Array]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(
-        [columns[field.name].cast(field.type) for field in schema], schema=schema
-    )
+    return pa.RecordBatch.from_arrays([columns[field.name].cast(field.type) for field in schema], schema=schema)

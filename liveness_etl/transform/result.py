@@ -92,8 +92,7 @@ def parse_result(session_id: str, answer: Mapping[str, Any]) -> Answer:
         sdk_type=None if metadata is None else _text(metadata, "SDKType"),
         images=tuple(image for image, _ in found),
         feedback=tuple(
-            (_text(entry, "Code"), _text(entry, "Message"))
-            for entry in _list(answer, "Feedback", _MAX_FEEDBACK)
+            (_text(entry, "Code"), _text(entry, "Message")) for entry in _list(answer, "Feedback", _MAX_FEEDBACK)
         ),
     )
     return Answer(result, tuple(content for _, content in found))
@@ -110,9 +109,7 @@ def _image(image_type: str, index: int, image: Mapping[str, Any]) -> tuple[Image
             image_index=index,
             box=None
             if box is None
-            else Box(
-                _number(box, "Left"), _number(box, "Top"), _number(box, "Width"), _number(box, "Height")
-            ),
+            else Box(_number(box, "Left"), _number(box, "Top"), _number(box, "Width"), _number(box, "Height")),
             s3_bucket=bucket,
             s3_name=name,
             s3_version=_text(target, "Version"),

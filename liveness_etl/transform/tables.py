@@ -78,7 +78,10 @@ SESSIONS: Final = pa.schema(
         _SOURCE,
         _REGION,
         _field(
-            "outcome", pa.string(), "status where an answer came, else error_code: group by this", nullable=False
+            "outcome",
+            pa.string(),
+            "status where an answer came, else error_code: group by this",
+            nullable=False,
         ),
         _STATUS,
         _CONFIDENCE,

@@ -1,0 +1,145 @@
+"""What a run was asked to do, and the rooms it opens for that: output, images, manifest, sources."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from liveness_etl.errors import UsageError
+from liveness_etl.extract import account, manifest, rekognition
+from liveness_etl.extract.ceiling import Ceiling, source_ceiling
+from liveness_etl.extract.sweep import KeepImages
+from liveness_etl.load import images
+from liveness_etl.settings import Settings, Source
+from liveness_etl.storage import Store, open_store
+
+_MOST_CONNECTIONS = 512  # as many workers as a sweep may start
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """References and settings alone, so that it travels between processes. `share` is of each source's pace."""
+
+    command: str
+    manifest_uri: str
+    settings: Settings
+    sources: Mapping[str, Source]
+    run_date: date | None = None
+    ask_again: tuple[str, ...] = ()
+    share: float = 1.0
+    flow_run_id: str | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    run_id: str = field(default_factory=_new_run_id)
+
+    def plan_path(self, source: str) -> str:
+        """Where a source's plan stands below the output while the run lasts."""
+        return f".tmp/{self.run_id}/{source}"
+
+
+def open_output(settings: Settings) -> Store:
+    """The store of the output. Raises UsageError where none is configured."""
+    if settings.output.uri is None:
+        raise UsageError("no output: give --output with a folder or an s3:// address")
+    return _open(settings, settings.output.uri, settings.output.kms_key_id)
+
+
+def keep_images(settings: Settings) -> KeepImages:
+    """What becomes of inline image bytes: stored under `images.uri` or the output, or discarded."""
+    if settings.images.mode == "discard":
+        return images.discard_images
+    if settings.images.uri is None:
+        return images.store_images(open_output(settings), "images/")
+    key = settings.images.kms_key_id or settings.output.kms_key_id
+    return images.store_images(_open(settings, settings.images.uri, key), "")
+
+
+def read_manifest(job: Job) -> manifest.ManifestReader:
+    """The job's manifest, found but not yet read. Raises ManifestError."""
+    options, output = job.settings.manifest, job.settings.output
+    inputs = None
+    if job.manifest_uri.startswith("s3://"):
+        from liveness_etl.storage_s3 import S3Inputs, s3_client
+
+        inputs = S3Inputs(s3_client(output.endpoint_url, output.region, output.profile))
+    return manifest.read_manifest(
+        manifest.find_manifest(job.manifest_uri, job.run_date, inputs),
+        manifest.ManifestOptions(
+            session_id_column=options.session_id_column,
+            created_at_column=options.created_at_column,
+            source_column=options.source_column,
+            attributes=options.attributes,
+            max_bytes=options.max_bytes,
+            max_line_bytes=options.max_line_bytes,
+        ),
+        run_date=job.run_date,
+        sources=tuple(job.sources),
+        default_source=next(iter(job.sources)) if len(job.sources) == 1 else None,
+        now=job.started_at,
+        inputs=inputs,
+    )
+
+
+def source_region(source: Source) -> str:
+    """The region that a source is asked in. Makes no call. Raises UsageError where there is none."""
+    return account.region_of(account.open_session(region=source.region, profile=source.profile))
+
+
+def source_client(job: Job, name: str) -> Any:
+    """The client of a source, with credentials of its own. Raises UsageError."""
+    source = job.sources[name]
+    return rekognition.rekognition_client(
+        _session(source),
+        endpoint_url=source.endpoint_url,
+        connections=source.max_in_flight or job.settings.sweep.max_in_flight or _MOST_CONNECTIONS,
+        timeout_seconds=job.settings.sweep.call_timeout_seconds,
+    )
+
+
+def check_source(job: Job, name: str) -> None:
+    """Credentials, account, region and endpoint: found out before anything is asked. Raises UsageError."""
+    source = job.sources[name]
+    account.check_credentials(_session(source), source.expected_account_id)
+    source_client(job, name)
+    if source.endpoint_url is not None:
+        rekognition.check_reachable(source.endpoint_url, job.settings.sweep.call_timeout_seconds)
+
+
+def ceiling_of(job: Job, name: str) -> Ceiling:
+    """How fast a source may be asked by this job, and why. May ask Service Quotas."""
+    source = job.sources[name]
+    found = source_ceiling(
+        source_region(source),
+        max_tps=source.max_tps,
+        quota_share=source.quota_share,
+        # A stand-in for Rekognition has no quota of the account's.
+        account_quota=lambda: None if source.endpoint_url else account.face_liveness_quota(_session(source)),
+    )
+    if job.share == 1:
+        return found
+    return Ceiling(found.tps * job.share, f"--share {job.share:g} of {found.tps:g}/s: {found.why}")
+
+
+def _session(source: Source) -> Any:
+    return account.open_session(
+        region=source_region(source),
+        profile=source.profile,
+        role_arn=source.role_arn,
+        external_id=source.external_id,
+    )
+
+
+def _open(settings: Settings, uri: str, kms_key_id: str | None) -> Store:
+    output = settings.output
+    return open_store(
+        uri,
+        endpoint_url=output.endpoint_url,
+        region=output.region,
+        profile=output.profile,
+        kms_key_id=kms_key_id,
+        expected_bucket_owner=output.expected_bucket_owner,
+    )
