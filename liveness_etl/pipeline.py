@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import LivenessError, StoreError
+from liveness_etl.errors import LeaseHeld, LivenessError, StoreError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
@@ -194,10 +194,26 @@ def _planned(
         )
 
 
-def leased(job: Job, plan: Plan, stop: threading.Event) -> AbstractContextManager[None]:
-    """Holds the leases of the sources that the plan asks; `stop` is set if one is lost. Raises LeaseHeld."""
+@contextmanager
+def leased(job: Job, plan: Plan, stop: threading.Event) -> Iterator[None]:
+    """Holds the leases of the sources that the plan asks; `stop` is set if one is lost.
+
+    Raises LeaseHeld, and takes back what `plan_run` wrote: nothing has been asked.
+    """
+    store = open_output(job.settings)
     sources = [source.source for source in plan.sources if source.to_ask]
-    return held_leases(open_output(job.settings), sources, job.run_id, job.share, stop.set)
+    try:
+        with held_leases(store, sources, job.run_id, job.share, stop.set):
+            yield
+    except LeaseHeld:
+        drop_plan(job, plan)
+        store.delete(records.record_path(table, job.started_at, job.run_id) for table in ("runs", "rejects"))
+        raise
+
+
+def drop_plan(job: Job, plan: Plan) -> None:
+    """Delete the run's plan files."""
+    open_output(job.settings).delete(job.plan_path(source.source) for source in plan.sources)
 
 
 def sweep_source(
@@ -325,7 +341,7 @@ def finish_run(
         "completed": completed,
     }
     records.write_run(store, row)
-    store.delete(job.plan_path(source.source) for source in plan.sources)
+    drop_plan(job, plan)
     incomplete = not completed or not_asked or any(sweep.counts.incomplete for sweep in sweeps)
     return RunReport(row, plan, sweeps, published, 3 if incomplete else 0)
 

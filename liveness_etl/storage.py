@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -52,6 +52,9 @@ class Store(Protocol):
 
     def open(self, path: str) -> pa.NativeFile:
         """Random access with bounded memory. Raises Missing."""
+
+    def local_copies(self, entries: Sequence[Entry], folder: Path) -> Sequence[Path]:
+        """Each object as a local file: its own where the store is a folder, else a copy in `folder`."""
 
     def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         """Write whole; a Path is consumed where that saves a copy. Returns the new tag.
@@ -140,6 +143,9 @@ class LocalStore:
         except OSError as error:
             raise _local_error("read", self.root / path, error) from None
 
+    def local_copies(self, entries: Sequence[Entry], folder: Path) -> Sequence[Path]:
+        return [self.root / entry.path for entry in entries]
+
     def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         target = self.root / path
         try:
@@ -174,8 +180,12 @@ class LocalStore:
                 raise _local_error("delete", target, error) from None
             folders.add(target.parent)
         for folder in folders:
-            with contextlib.suppress(FileNotFoundError):
-                _fsync_folder(folder)
+            if folder.parent == self.root / ".tmp":
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # a run's own; one a run would be half a million a year
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    _fsync_folder(folder)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -9,7 +9,8 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,6 +26,7 @@ from liveness_etl.storage import ABSENT, Entry
 
 _PART_BYTES = 32 * 1024 * 1024
 _WHOLE_BYTES = 8 * 1024 * 1024
+_DOWNLOADS = 8
 
 
 def s3_client(endpoint_url: str | None = None, region: str | None = None, profile: str | None = None) -> Any:
@@ -89,6 +91,17 @@ class S3Store:
         if size == len(body):
             return pa.BufferReader(body)
         return pa.PythonFile(_RangedObject(self, path, size, first["ETag"]), mode="r")
+
+    def local_copies(self, entries: Sequence[Entry], folder: Path) -> Sequence[Path]:
+        copies = [folder / f"{number:06d}" for number in range(len(entries))]
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            list(pool.map(self._download, entries, copies))
+        return copies
+
+    def _download(self, entry: Entry, copy: Path) -> None:
+        with self._translated("read", entry.path), copy.open("wb") as file:
+            body = self._client.get_object(**self._object(entry.path))["Body"]
+            shutil.copyfileobj(body, file, 1024 * 1024)
 
     def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         condition = {} if expect is None else {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": expect}

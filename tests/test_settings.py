@@ -206,9 +206,7 @@ def test_other_variables_are_left_alone():
         ("log.level", '"LOUD"', "must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     ],
 )
-def test_value_that_cannot_be_is_named_with_file_key_and_reason(
-    tmp_path: Path, key: str, value: str, wrong: str
-):
+def test_value_that_cannot_be_is_named_with_file_key_and_reason(tmp_path: Path, key: str, value: str, wrong: str):
     """One sentence in the words of someone who writes TOML."""
     named = f"{key}.0" if "source_buckets" in key else key
     assert refusal(tmp_path, f"{key} = {value}") == f"conf.toml: {named} {wrong}."

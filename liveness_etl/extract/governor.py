@@ -26,6 +26,8 @@ _AGAIN_SECONDS: Final = 6.0  # a weak event so soon after another is no chance e
 _PROBE_SHARE: Final = 0.03  # of calls throttled while the pace is above the learned limit: the probe has its answer
 _STEP_BACK: Final = 0.93  # of what was accepted
 _CURVE: Final = 3.6e-4  # per s³: a rate that was halved is doubled again within 19 s
+_FALL_TO: Final = 0.25  # of the rate, at one event
+_LIMIT_AT_LEAST: Final = 0.05  # of the ceiling
 _LOWEST_RATE: Final = 0.2
 
 _CHANCE_ANSWERS: Final = 200  # over which throttles that do not depend on the pace are averaged
@@ -90,7 +92,8 @@ class Governor:
         strong = self._throttled > _STRONG_SHARE * self._since_first_throttle
         probing = rate > self._limit
         again = self._fell_at is not None and now - self._fell_at < _AGAIN_SECONDS
-        accepted = min(rate, self._accepted_rate(now, rate, strong))
+        lowest = max(rate * _FALL_TO, self.ceiling * _LIMIT_AT_LEAST)  # a moment's refusal of all is no limit
+        accepted = min(rate, max(lowest, self._accepted_rate(now, rate, strong)))
         if strong or probing or again:
             self._limit = max(_LOWEST_RATE, accepted)
         self._depth = max(0.0, 1 - _STEP_BACK * accepted / self._limit)

@@ -25,6 +25,8 @@ _IN_FLIGHT: Final = 32
 _MOST_IN_FLIGHT: Final = 512
 _BUSY_SHARE: Final = 0.8  # of one core: above it, more threads would only wait for each other
 
+_NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
+
 KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
 """Stores or drops an answer's image bytes; returns the result with references, and whether all were kept."""
 
@@ -53,7 +55,7 @@ class SweepCounts:
     stopped: str | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pending:
     """An id between its first call and its landing."""
 
@@ -96,13 +98,14 @@ class Sweep:
         self._breaker = Breaker(origin.source, origin.region)
         self._turn = threading.Lock()  # held by the one worker that waits for the next slot
         self._stopping = threading.Event()
-        self._changed = threading.Condition()  # guards the governor and all below
+        self._changed = threading.Condition()  # guards the governor and all below (its lock is re-entrant)
         self._again: list[tuple[float, int, _Pending]] = []
         self._sequence = itertools.count()
-        self._under_way = 0
+        self._under_way: set[_Pending] = set()
         self._waiting = 0
         self._workers = 0
         self._exhausted = False
+        self._over = False  # what a call brings from now on comes too late
         self._bug: BaseException | None = None
         self._measured = (time.monotonic(), time.process_time())
 
@@ -115,11 +118,11 @@ class Sweep:
             self._start_worker()
             self._changed.wait_for(lambda: self._stopping.is_set() or self._done())
             self._changed.wait_for(lambda: not self._under_way, drain_seconds)
-            given_up, self._again = [pending for _, _, pending in self._again], []
-        if self._bug is not None:
-            raise self._bug
-        for pending in given_up:
-            self._land_failure(pending)
+            if self._bug is not None:
+                raise self._bug
+            for pending in [*(again[2] for again in self._again), *self._under_way]:
+                self._land(pending, self._failure_row(pending, pending.last_failure or _NO_ANSWER))
+            self._over = True
         return self.counts
 
     def stop(self) -> None:
@@ -142,11 +145,13 @@ class Sweep:
     def _work(self) -> None:
         try:
             while (pending := self._next()) is not None:
-                self._call(pending)
-                with self._changed:
-                    self._under_way -= 1
-                    if self._exhausted or self._stopping.is_set():
-                        self._changed.notify_all()
+                try:
+                    self._call(pending)
+                finally:
+                    with self._changed:
+                        self._under_way.discard(pending)
+                        if self._exhausted or self._stopping.is_set():
+                            self._changed.notify_all()
         except BaseException as error:  # a bug: the run ends, and says so
             with self._changed:
                 self._bug = self._bug or error
@@ -198,7 +203,7 @@ class Sweep:
 
     def _count_call(self, pending: _Pending, now: float) -> None:
         self._governor.take(now)
-        self._under_way += 1
+        self._under_way.add(pending)
         self.counts.calls += 1
         if pending.calls:
             self.counts.retried_calls += 1
@@ -233,7 +238,7 @@ class Sweep:
             self._breaker.answered()
         result, all_kept = self._keep_images(answer, pending.ask.dt)
         self._land(
-            pending.ask,
+            pending,
             answer_row(
                 self._origin,
                 pending.ask,
@@ -268,25 +273,22 @@ class Sweep:
         if reason is not None:
             self.stop()
         if delay is None:
-            self._land_failure(pending)
+            self._land(pending, self._failure_row(pending, failure))
 
-    def _land_failure(self, pending: _Pending) -> None:
-        failure = pending.last_failure
-        assert failure is not None
-        self._land(
+    def _failure_row(self, pending: _Pending, failure: CallFailed) -> Row:
+        return failure_row(
+            self._origin,
             pending.ask,
-            failure_row(
-                self._origin,
-                pending.ask,
-                code=failure.code,
-                message=failure.message,
-                fetched_at=time.time(),
-                attempts=pending.calls,
-            ),
+            code=failure.code,
+            message=failure.message,
+            fetched_at=time.time(),
+            attempts=max(1, pending.calls),
         )
 
-    def _land(self, ask: Ask, row: Row) -> None:
-        self._landing.land(ask.dt, row)
-        with self._changed:
-            self.counts.finished += 1
-            self.counts.incomplete += is_incomplete(ask, row, self._ttl_seconds)
+    def _land(self, pending: _Pending, row: Row) -> None:
+        with self._changed:  # also over `land`: who sees nothing under way may count on every row
+            if not self._over:
+                self._under_way.discard(pending)
+                self._landing.land(pending.ask.dt, row)
+                self.counts.finished += 1
+                self.counts.incomplete += is_incomplete(pending.ask, row, self._ttl_seconds)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import pyarrow as pa
@@ -98,6 +98,23 @@ def scan(store: Store, parts: Sequence[Entry], columns: Sequence[str] = ()) -> p
     return pa.RecordBatchReader.from_batches(schema, _batches(store, parts, schema))
 
 
+def local_parts(store: Store, parts: Sequence[Entry], folder: Path) -> tuple[Sequence[Path], list[str]]:
+    """The parts as local files (copies in `folder` where the store is S3), and the columns that they have.
+
+    Raises as `scan` does.
+    """
+    copies = store.local_copies(parts, folder)
+    known: set[str] = set()
+    for part, copy in zip(parts, copies, strict=True):
+        try:
+            source = pa.OSFile(str(copy), "rb")
+        except FileNotFoundError:
+            raise Missing(f"{store.uri}/{part.path} is gone") from None
+        with _parquet_file(store, part, source) as file:
+            known.update(file.schema_arrow.names)
+    return copies, [name for name in LANDING.names if name in known]
+
+
 def fold(store: Store, dt: date, *, at_least: int = 2) -> int:
     """Make one part of a partition's small parts, if there are `at_least` so many; returns how many went.
 
@@ -149,10 +166,10 @@ def _batches(store: Store, parts: Sequence[Entry], schema: pa.Schema) -> Iterato
             with _parquet_file(store, part, opening.result()) as file, _damage_named(store, part):
                 known = [name for name in schema.names if name in file.schema_arrow.names]
                 for batch in file.iter_batches(_BATCH_ROWS, columns=known):
-                    yield _conformed(batch, schema)
+                    yield conformed(batch, schema)
 
 
-def _conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """A part's batch under the current schema; a column that an older version did not know is NULL."""
     columns = [
         batch.column(field.name).cast(field.type)

@@ -108,25 +108,28 @@ def _write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_
 
 def _winners(store: Store, landed: landing.Landed, folder: Path, memory_limit: str) -> Iterator[pa.RecordBatch]:
     """The winning landing rows of a partition, sorted by session_id."""
+    parts, known = landing.local_parts(store, landed.parts, folder)
+    columns = ", ".join(known)
+    schema = pa.schema([field.remove_metadata() for field in tables.LANDING])
     with open_engine(folder, memory_limit) as connection:
-        connection.register("landing", landing.scan(store, landed.parts))
-        columns = ", ".join(tables.LANDING.names)
         try:
             rows = connection.execute(
-                f"SELECT {columns} FROM landing ORDER BY session_id, {normalize.WINNER_ORDER_SQL}"
+                f"SELECT {columns} FROM read_parquet($parts, union_by_name = true) "
+                f"ORDER BY session_id, {normalize.WINNER_ORDER_SQL}, hash({columns})",
+                {"parts": [str(part) for part in parts]},
             ).to_arrow_reader(_BATCH_ROWS)
             last_id = None
             for batch in rows:
                 if len(batch):
                     winners = normalize.first_of_each(batch, last_id)
                     last_id = batch.column("session_id")[-1].as_py()
-                    yield winners
+                    yield landing.conformed(winners, schema)
         except duckdb.Error as error:
             _raise_cause(store, landed, error)
 
 
 def _raise_cause(store: Store, landed: landing.Landed, error: duckdb.Error) -> None:
-    """DuckDB reports an error of our own scan as text: find the damaged or missing part again."""
+    """DuckDB tells of a damaged or missing part in its own way: find it again, to name it."""
     for _ in landing.scan(store, landed.parts):
         pass
     raise StoreError(f"DuckDB could not sort the partition: {str(error).splitlines()[0]}") from None

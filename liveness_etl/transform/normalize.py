@@ -43,8 +43,7 @@ WINNER_ORDER_SQL: Final = f"""{RANK_SQL} DESC,
     if(status IN {FINISHED}, len(list_filter(images, lambda image: image.image_uri IS NOT NULL)), NULL)
         DESC NULLS LAST,
     if(status IN {FINISHED}, epoch_ms(fetched_at), -epoch_ms(fetched_at)) ASC NULLS LAST,
-    run_id ASC,
-    hash({", ".join(tables.LANDING.names)}) ASC"""
+    run_id ASC"""
 """Orders one id's rows, the winner first: rank; among finished ones most images, most referenced ones, the
 earliest; among others the latest; then the run id and the row's content."""
 

@@ -59,12 +59,16 @@ def main() -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as folder, local_rekognition({"answer_any": True}) as (url, ids):
         manifest = Path(folder) / "manifest.csv"
-        manifest.write_text("session_id,created_at\n" + "".join(f"{one},2026-01-31T12:00:00Z\n" for one in ids(arguments.ids)))
+        manifest.write_text(
+            "session_id,created_at\n" + "".join(f"{one},2026-01-31T12:00:00Z\n" for one in ids(arguments.ids))
+        )
         for turn in range(arguments.rounds):
             bare, bare_wall = cpu_seconds([sys.executable, "-c", BARE, url, str(manifest), str(arguments.workers)])
             ours, ours_wall = cpu_seconds(
-                [sys.executable, "-m", "liveness_etl", "run", str(manifest), "--output", f"{folder}/out{turn}"]
-                + ["--endpoint-url", url, "--region", "us-east-1", "--max-tps", "100000", "--quiet"]
+                [
+                    *(sys.executable, "-m", "liveness_etl", "run", str(manifest), "--output", f"{folder}/out{turn}"),
+                    *("--endpoint-url", url, "--region", "us-east-1", "--max-tps", "100000", "--quiet"),
+                ]
             )
             ratios.append(bare / ours)
             print(

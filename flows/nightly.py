@@ -1,0 +1,237 @@
+"""The nightly run as a Prefect flow: a plan task, a sweep task per source, publish tasks, a record task.
+
+As a deployment its entrypoint is `flows/nightly.py:nightly`. As a script, `python flows/nightly.py MANIFEST --output
+URI` runs the flow with a temporary server of Prefect's own (or with the one that PREFECT_API_URL names) and exits as
+`liveness-etl run` does: 0 complete, 1 a bug or a broken store, 2 wrong usage, 3 incomplete.
+
+How a run ends in Prefect. Completed: every id is final or pending. Failed, with a plain sentence as the state's
+message: all else. That includes an incomplete run, after all that could be saved was saved: nobody looks at a green
+run, and Prefect's notifications go by the state's name, so it is not a Failed under another name either. What a user
+can cause ends a task or the flow by returning that state, not by raising, so that no log holds a stack trace for it.
+
+What Prefect keeps of a run: the flow's parameters (references and plain values, never an id or a secret), states, log
+lines and one artifact, which hold counts and no session ids. Of a task's parameters it keeps only which task they came
+from, and no result is persisted: the output is the truth, and the next run plans from it.
+"""
+
+import datetime
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+if __name__ == "__main__":
+    import nightly_script  # sets Prefect's environment, and imports this file again under its own name
+
+    nightly_script.run()
+
+import httpx
+from nightly_figures import figures, progress_log, what_was_published, why_incomplete
+from nightly_signals import draining
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field, PositiveFloat
+
+from liveness_etl import display, pipeline
+from liveness_etl.errors import LivenessError, UsageError
+from liveness_etl.extract.plan import Plan
+from liveness_etl.job import Job
+from liveness_etl.load.publish import Published
+from liveness_etl.pipeline import RunReport, SweepReport
+from liveness_etl.settings import Settings, load_settings
+
+PUBLISH_TASKS = 100
+"""At most so many publish tasks a run: Prefect's database bears about 200 task runs in a flow run."""
+
+
+class IncompleteRun(LivenessError):
+    """The run ended and was recorded, and some ids have no final result yet. `report` has its figures."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, report: RunReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+# The flow and its tasks
+
+
+def _run_name() -> str:
+    return f"liveness-nightly {_run_date(flow_run.parameters.get('date') or 'today')}"
+
+
+@flow(
+    name="liveness-nightly",
+    flow_run_name=_run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # as Prefect's own examples do
+    persist_result=False,
+)
+def nightly(
+    manifest: str | None = None,
+    output: str | None = None,
+    date: datetime.date | Literal["today", "yesterday"] | None = None,
+    config: Path | None = None,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    allow_endpoint: Sequence[str] = (),
+    max_tps: PositiveFloat | None = None,
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    ask_again: Sequence[str] = (),
+) -> State[RunReport]:
+    """Read the manifest, ask for what is not final yet, publish the tables, record the run.
+
+    The parameters are the flags of `liveness-etl run`. `date` may also be "today" or "yesterday", in UTC and counted
+    from when the run was scheduled: a late run and a retry mean the same day.
+
+    SIGINT and SIGTERM drain it: what is in flight is landed, nothing is published, the state is Failed.
+    """
+    try:
+        settings = load_settings(config, {"output.uri": output}, allow_endpoints=tuple(allow_endpoint))
+        if not (manifest := manifest or settings.manifest.uri):
+            raise UsageError("no manifest: name a file, a glob or an s3:// address, or set manifest.uri")
+        job = Job(
+            command="run",
+            manifest_uri=manifest,
+            settings=settings,
+            sources=settings.sources_or_default(region, endpoint_url, max_tps, tuple(allow_endpoint)),
+            run_date=_run_date(date),
+            share=share,
+            ask_again=tuple(ask_again),
+            flow_run_id=flow_run.id,
+        )
+        with draining() as stop:
+            report = _run(job, stop)
+        if report.exit_code:
+            raise IncompleteRun(why_incomplete(report, stop.is_set()), report)
+    except LivenessError as error:
+        return _failed(error)
+    return Completed(message=f"{report.row['landed']:,} of {report.plan.requested:,} ids landed", data=report)
+
+
+def _run(job: Job, stop: threading.Event) -> RunReport:
+    """The story of `pipeline.run`, as tasks.
+
+    An error in one sweep does not keep the other sources from their ids. It is raised when they are through and the
+    run is recorded (as not completed), and nothing is published: the next run does that, with the missing ids.
+    """
+    plan, row = plan_manifest.submit(job).result()
+    logger = get_run_logger()
+    for line in display.source_lines(plan):
+        logger.info(line)
+
+    with pipeline.leased(job, plan, stop):
+        sweeping = [sweep.submit(job, plan, source.source, stop) for source in plan.sources if source.to_ask]
+        wait(sweeping)
+    ended = [future.result(raise_on_failure=False) for future in sweeping]
+    errors = [end for end in ended if isinstance(end, BaseException)]
+    published: list[Published] = []
+    try:
+        for some in _shares(plan.partitions):
+            if errors or stop.is_set():
+                break
+            published += publish.submit(job.settings, some, stop).result()  # one at a time: each has its memory_limit
+    except Exception as error:
+        errors.append(error)
+
+    sweeps = tuple(end for end in ended if isinstance(end, SweepReport))
+    completed = not errors and not stop.is_set()
+    recorded = record.submit(job, plan, row, sweeps, tuple(published), completed)
+    if errors:
+        recorded.wait()
+        raise pipeline.first_of(errors)
+    report: RunReport = recorded.result()
+    return report
+
+
+@task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+def plan_manifest(job: Job) -> Any:
+    """`pipeline.plan_run`. Not retried: what a user got wrong stays wrong, and nothing is lost yet."""
+    return _or_failed(lambda: pipeline.plan_run(job))
+
+
+@task(task_run_name="sweep {source}", cache_policy=NO_CACHE, persist_result=False)
+def sweep(job: Job, plan: Plan, source: str, stop: threading.Event) -> Any:
+    """`pipeline.sweep_source`.
+
+    Not retried: the calls have retries of their own, and a second sweep by the same plan would ask again for what the
+    first one landed. The next run plans anew, and asks for what is missing alone.
+    """
+    log = progress_log(get_run_logger())  # here: the thread that calls it is not the task's
+    return _or_failed(lambda: pipeline.sweep_source(job, plan, source, stop=stop, on_progress=log))
+
+
+@task(
+    task_run_name="publish {partitions[0]}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[1, 5],
+)
+def publish(settings: Settings, partitions: Sequence[datetime.date], stop: threading.Event) -> Any:
+    """`pipeline.publish_partition` for each. Retried, for a store that fails for a moment: it is a pure function of
+    landing, and what a first try finished is current."""
+    logger = get_run_logger()
+
+    def publish_all() -> list[Published]:
+        published = []
+        for dt in partitions:
+            if not stop.is_set():
+                published.append(pipeline.publish_partition(settings, dt))
+                logger.info(f"published {dt}: {what_was_published(published[-1])}")
+        return published
+
+    return _or_failed(publish_all)
+
+
+@task(task_run_name="record", cache_policy=NO_CACHE, persist_result=False)
+def record(
+    job: Job,
+    plan: Plan,
+    row: dict[str, Any],
+    sweeps: tuple[SweepReport, ...],
+    published: tuple[Published, ...],
+    completed: bool,
+) -> Any:
+    """`pipeline.finish_run`, and its figures on standard error and as the artifact `liveness-run`."""
+
+    def finish() -> RunReport:
+        report = pipeline.finish_run(job, plan, row, sweeps, published, completed=completed)
+        display.show_report(job, report)
+        try:
+            create_markdown_artifact(figures(report), "liveness-run", f"Figures of run {job.run_id}")
+        except httpx.HTTPError as error:  # the run itself is done and recorded
+            get_run_logger().warning(f"the artifact could not be saved ({type(error).__name__})")
+        return report
+
+    return _or_failed(finish)
+
+
+def _or_failed(work: Callable[[], Any]) -> Any:
+    """What `work` returns; for an error with a sentence for the user, the state Failed with that sentence."""
+    try:
+        return work()
+    except LivenessError as error:
+        return _failed(error)
+
+
+def _failed(error: LivenessError) -> State[Any]:
+    return Failed(message=str(error), data=error)
+
+
+def _run_date(date: datetime.date | str | None) -> datetime.date | None:
+    if isinstance(date, str):
+        scheduled: datetime.date = flow_run.scheduled_start_time.date()
+        return scheduled - datetime.timedelta(days=date == "yesterday")
+    return date
+
+
+def _shares(partitions: Sequence[datetime.date]) -> Iterator[Sequence[datetime.date]]:
+    """The partitions in at most PUBLISH_TASKS shares, most often of one."""
+    size = -(-len(partitions) // PUBLISH_TASKS)
+    return (partitions[start : start + size] for start in range(0, len(partitions), size or 1))
