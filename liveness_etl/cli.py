@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from liveness_etl.pipeline import RunReport
     from liveness_etl.settings import Settings
 
+log = logging.getLogger(__name__)
+
 app = typer.Typer(
     help="Amazon Rekognition Face Liveness results, from a manifest of session ids to Parquet tables.",
     no_args_is_help=True,
@@ -281,12 +283,14 @@ def _settings(
     verbose: bool,
     log_format: str | None,
 ) -> "Settings":
-    from liveness_etl.settings import load_settings
+    from liveness_etl.settings import load_settings, unread_keys
 
     level = "DEBUG" if verbose else "WARNING" if quiet else None
     overrides = {"output.uri": output, "log.level": level, "log.format": log_format}
     settings = load_settings(config, overrides, allow_endpoints=tuple(allow_endpoint or ()))
     _start_log(settings.log.level, settings.log.format)
+    for key in unread_keys(settings):
+        log.warning("%s is set, but nothing in this version reads it yet", key)
     return settings
 
 

@@ -40,6 +40,11 @@ class Job:
         """Where a source's plan stands below the output while the run lasts."""
         return f".tmp/{self.run_id}/{source}"
 
+    @property
+    def stop_path(self) -> str:
+        """What stands here below the output asks sweeps of this run in other processes to drain."""
+        return f".tmp/{self.run_id}/.stop"
+
 
 def open_output(settings: Settings) -> Store:
     """The store of the output. Raises UsageError where none is configured."""

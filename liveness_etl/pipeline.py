@@ -4,7 +4,10 @@ Each step is a function of a Job and small values, so that the command line runs
 flow as tasks, on this machine or another. Between the steps stand files in the output, never ids in memory.
 """
 
+import contextlib
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +25,7 @@ from liveness_etl.errors import LeaseHeld, LivenessError, StoreError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
-from liveness_etl.extract.plan import Plan, PlanOptions, expired_by_their_turn, plan_manifest, read_asks
+from liveness_etl.extract.plan import Plan, PlanOptions, SourcePlan, expired_by_their_turn, plan_manifest, read_asks
 from liveness_etl.extract.retry import RetryPolicy
 from liveness_etl.extract.sweep import Sweep, SweepCounts
 from liveness_etl.job import (
@@ -44,6 +47,9 @@ from liveness_etl.transform.normalize import NOT_ASKED
 
 MANY_PARTS = 200
 """Landing parts of a partition above which a sweep folds them."""
+
+ONE_PROCESS_TPS = 250
+"""Calls a second that one process keeps up on a modest core, measured; botocore's CPU time is the limit."""
 
 _TICK_SECONDS = 0.25
 
@@ -213,7 +219,8 @@ def leased(job: Job, plan: Plan, stop: threading.Event) -> Iterator[None]:
 
 def drop_plan(job: Job, plan: Plan) -> None:
     """Delete the run's plan files."""
-    open_output(job.settings).delete(job.plan_path(source.source) for source in plan.sources)
+    paths = [job.plan_path(source.source) for source in plan.sources]
+    open_output(job.settings).delete([*paths, job.stop_path])
 
 
 def sweep_source(
@@ -228,11 +235,12 @@ def sweep_source(
 ) -> SweepReport:
     """Ask one source for its planned ids (of every `parts` the one at `part`, at that share of its ceiling).
 
+    It drains once `stop` is set; without one, once `ask_to_stop` was called for the job, in whatever process.
     Raises StoreError where answers could not be landed; its message says where they were rescued to.
     """
     store, settings, config = open_output(job.settings), job.settings.sweep, job.sources[source]
     planned = next(planned for planned in plan.sources if planned.source == source)
-    stop = stop or threading.Event()
+    stop = stop or _StopAsked(store, job)
     client = source_client(job, source)
     origin = Origin(source, client.meta.region_name, job.run_id)
     writer = LandingWriter(store, job.run_id, f"{source}-{part}", checkpoint_seconds=settings.checkpoint_seconds)
@@ -287,6 +295,35 @@ def sweep_source(
             with store.lock(f"partition-{dt}"):
                 landing.fold(store, dt, at_least=MANY_PARTS)
     return SweepReport(source, counts, dict(writer.by_outcome), not_asked, stop.is_set())
+
+
+def slices_of(job: Job, source: SourcePlan) -> int:
+    """Into how many slices a source is cut, for processes that share nothing: none has to be faster than one can."""
+    if job.settings.scale.runner == "threads":
+        return 1
+    return max(job.settings.scale.slices, math.ceil(source.ceiling.tps / ONE_PROCESS_TPS))
+
+
+def ask_to_stop(job: Job) -> None:
+    """Drain the job's sweeps in other processes. Raises StoreError."""
+    open_output(job.settings).put(job.stop_path, b"")
+
+
+class _StopAsked(threading.Event):
+    """Set once `ask_to_stop` was called for the job: looks into the output, about once a second."""
+
+    def __init__(self, store: Store, job: Job) -> None:
+        super().__init__()
+        self._store, self._path, self._looked_at = store, job.stop_path, 0.0
+
+    def is_set(self) -> bool:
+        now = time.monotonic()
+        if not super().is_set() and now - self._looked_at >= 1.0:
+            self._looked_at = now
+            with contextlib.suppress(StoreError):  # an output that fails stops the sweep in its own way
+                if self._store.head(self._path) is not None:
+                    self.set()
+        return super().is_set()
 
 
 def publish_partition(settings: Settings, dt: date, *, rebuild: bool = False) -> publish.Published:

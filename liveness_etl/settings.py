@@ -221,19 +221,23 @@ def load_settings(
         raise ConfigError(_problems(error, layers)) from None
 
 
-def unused_sections(settings: Settings, used: frozenset[str]) -> list[str]:
-    """Dotted keys that the user set to something else than the default but nobody reads: the user is told.
-
-    used: the keys that are read, like "output.uri"; those of sources as "sources.NAME.region".
-    """
-    tables = {(name, name): getattr(settings, name) for name in Settings.model_fields if name != "sources"}
-    tables |= {(f"sources.{name}", "sources.NAME"): source for name, source in settings.sources.items()}
+def unread_keys(settings: Settings) -> list[str]:
+    """Dotted keys that the user set to something else than the default, but that no command reads yet."""
     return [
-        f"{path}.{key}"
-        for (path, known_path), table in tables.items()
-        for key, field in type(table).model_fields.items()
-        if getattr(table, key) != field.default and f"{known_path}.{key}" not in used
+        f"{section}.{key}"
+        for section, keys in _UNREAD.items()
+        for key in keys
+        if getattr(getattr(settings, section), key) != type(getattr(settings, section)).model_fields[key].default
     ]
+
+
+_UNREAD = {  # accepted, since a configuration may be shared with a newer version
+    "manifest": ("lookback_days",),
+    "output": ("retention_days",),
+    "images": ("source_buckets", "retention_days"),
+    "report": tuple(Report.model_fields),
+    "alerts": tuple(Alerts.model_fields),
+}
 
 
 def known_keys() -> list[str]:

@@ -20,10 +20,16 @@ import pyarrow.parquet as pq
 from liveness_etl.extract.ask import Ask
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.transform.normalize import RANK_SQL, WINNER_ORDER_SQL
+from liveness_etl.transform.tables import LANDING
 
 PRIOR_COLUMNS: Final = ("session_id", "source", "region", "status", "error_code", "created_at", "fetched_at")
 """The landing columns that the already-final check needs."""
 
+WINNER_COLUMNS: Final = ("images", "run_id")
+"""Those that it needs besides, to know the outcome of an id's winning row (--ask-again)."""
+
+_FEW_IDS: Final = 10_000
+_COPIED_ROWS: Final = 262_144
 _DAY_MS: Final = 86_400_000
 _BATCH_ROWS: Final = 4_096
 _GROUP_ROWS: Final = 16_384
@@ -73,13 +79,13 @@ class PlanOptions:
 def plan_manifest(
     engine: duckdb.DuckDBPyConnection,
     chunks: Iterable[tuple[pa.RecordBatch, int, int]],
-    read_prior: Callable[[date, Sequence[str]], pa.RecordBatchReader],
+    read_prior: Callable[[date, Sequence[str]], Iterable[pa.RecordBatch]],
     folder: Path,
     options: PlanOptions,
 ) -> Plan:
     """Plan the chunks of a manifest, each (ids, lines, rejected), and write `folder/<source>` for each source.
 
-    `read_prior(dt, columns)` gives the landing rows of a partition; no columns mean all of them.
+    `read_prior(dt, columns)` gives those columns of a partition's landing rows.
     """
     lines, rejected = _take_lines(engine, chunks)
     duplicates = _drop_repeated(engine)
@@ -218,11 +224,13 @@ def _drop_repeated(engine: duckdb.DuckDBPyConnection) -> int:
 def _take_prior(
     engine: duckdb.DuckDBPyConnection,
     dt: date,
-    read_prior: Callable[[date, Sequence[str]], pa.RecordBatchReader],
+    read_prior: Callable[[date, Sequence[str]], Iterable[pa.RecordBatch]],
     options: PlanOptions,
 ) -> None:
     """What landing says of this partition's ids: the contract's rules of finality."""
-    engine.register("landed", read_prior(dt, () if options.ask_again else PRIOR_COLUMNS))
+    columns = PRIOR_COLUMNS + (WINNER_COLUMNS if options.ask_again else ())
+    if not _copy_landed(engine, dt, read_prior(dt, columns), columns):
+        return
     engine.register("region", pa.table({"source": list(options.regions), "region": list(options.regions.values())}))
     asked_again = (
         f"list_contains($ask_again, first(coalesce(status, error_code) ORDER BY {WINNER_ORDER_SQL}))"
@@ -258,7 +266,42 @@ def _take_prior(
         {"dt": dt, "ttl_ms": int(options.ttl_seconds * 1000)}
         | ({"ask_again": list(options.ask_again)} if options.ask_again else {}),
     )
-    engine.unregister("landed")
+    engine.execute("DROP TABLE landed")
+
+
+def _copy_landed(
+    engine: duckdb.DuckDBPyConnection, dt: date, batches: Iterable[pa.RecordBatch], columns: Sequence[str]
+) -> int:
+    """Copy a partition's landing rows into the table `landed`; returns how many.
+
+    In pieces, since a stream that DuckDB reads itself keeps all of its Arrow memory until the query ends. Where the
+    manifest has few ids for the partition, only their rows.
+    """
+    schema = pa.schema([LANDING.field(name) for name in columns])
+    engine.register("chunk", schema.empty_table())
+    engine.execute("CREATE OR REPLACE TABLE landed AS FROM chunk")
+    few = engine.execute(
+        "SELECT session_id::VARCHAR FROM lines WHERE dt = $dt LIMIT $most", {"dt": dt, "most": _FEW_IDS + 1}
+    ).fetchall()
+    wanted = pa.array([row[0] for row in few]) if len(few) <= _FEW_IDS else None
+    held: list[pa.RecordBatch] = []
+    copied = 0
+
+    def copy() -> None:
+        engine.register("chunk", pa.Table.from_batches(held, schema=schema.remove_metadata()))
+        engine.execute("INSERT INTO landed FROM chunk")
+        held.clear()
+
+    for batch in batches:
+        if wanted is not None:
+            batch = batch.filter(pc.is_in(batch.column("session_id"), wanted))
+        copied += len(batch)
+        held.append(batch)
+        if sum(map(len, held)) >= _COPIED_ROWS:
+            copy()
+    copy()
+    engine.unregister("chunk")
+    return copied
 
 
 def _write_source(
