@@ -105,8 +105,8 @@ class Observer:
 def run(job: Job, observer: Observer | None = None, stop: threading.Event | None = None) -> RunReport:
     """Plan, sweep, publish and record (`job.command` "sweep" publishes nothing).
 
-    `stop`, once set, drains the sweeps; then nothing is published and the exit code is 3. An error in one sweep does
-    not keep the other sources from their ids: it is raised when they are through and the run is recorded.
+    `stop`, once set, drains the sweeps; then nothing is published and the exit code is 3. An error does not keep the
+    other sources from their ids: it is raised when they are through and the run is recorded.
     Raises LivenessError.
     """
     observer = observer or Observer()
@@ -122,12 +122,18 @@ def run(job: Job, observer: Observer | None = None, stop: threading.Event | None
     errors = [error for future in sweeping if (error := future.exception()) is not None]
     sweeps = tuple(future.result() for future in sweeping if future.exception() is None)
     published: list[publish.Published] = []
-    if job.command == "run" and not errors and not stop.is_set():
-        for dt in plan.partitions:
-            published.append(publish_partition(job.settings, dt))
-            observer.published(published[-1])
+    try:
+        for dt in plan.partitions if job.command == "run" and not errors else ():
+            if not stop.is_set():
+                published.append(publish_partition(job.settings, dt))
+                observer.published(published[-1])
+    except LivenessError as error:
+        errors.append(error)
     completed = not errors and not stop.is_set()
-    report = finish_run(job, plan, row, sweeps, tuple(published), completed=completed)
+    try:
+        report = finish_run(job, plan, row, sweeps, tuple(published), completed=completed)
+    except LivenessError as error:
+        errors.append(error)
     if errors:
         raise first_of(errors)
     return report
@@ -188,7 +194,7 @@ def _planned(
         return plan_manifest(
             engine,
             chunks(),
-            lambda dt, columns: landing.scan(store, landing.read_landed(store, dt).parts, columns),
+            lambda dt, columns: landing.scan_partition(store, dt, columns),
             folder,
             PlanOptions(
                 regions={name: source_region(source) for name, source in job.sources.items()},

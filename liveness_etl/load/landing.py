@@ -31,6 +31,7 @@ _FOLD_MARK: Final = "fold-"
 _FOLD_UNTIL_BYTES: Final = 64 * 1024 * 1024  # a larger part is left alone: folding must not grow with history
 _BATCH_ROWS: Final = 16_384
 _OPEN_AHEAD: Final = 8
+_TRIES: Final = 10
 
 Row = Mapping[str, object]
 """One landing row: the columns of `tables.LANDING` by name."""
@@ -115,33 +116,48 @@ def local_parts(store: Store, parts: Sequence[Entry], folder: Path) -> tuple[Seq
     return copies, [name for name in LANDING.names if name in known]
 
 
+def scan_partition(store: Store, dt: date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """All landing rows of a partition; some come twice where a fold goes on meanwhile. Raises StoreError."""
+    for again in range(_TRIES):
+        try:
+            yield from scan(store, read_landed(store, dt).parts, columns)
+            return
+        except Missing:
+            if again == _TRIES - 1:
+                raise
+
+
 def fold(store: Store, dt: date, *, at_least: int = 2) -> int:
     """Make one part of a partition's small parts, if there are `at_least` so many; returns how many went.
 
     Deletes only parts whose rows are in a durable fold. The caller holds the partition's lock.
     """
-    landed = read_landed(store, dt)
-    store.delete(part.path for part in landed.covered)
-    small = [part for part in landed.parts if part.size < _FOLD_UNTIL_BYTES]
-    if len(small) < at_least:
-        return 0
     try:
-        with store.scratch() as folder:
-            ready = folder / "fold"
-            origins: set[str] = set()
-            for part in small:
-                with _opened(store, part) as file:
-                    held = file.schema_arrow.metadata.get(FOLDED_KEY)
-                origins |= set(json.loads(held)) if held else {_stem(part)}
-            metadata = {VERSION_KEY: CONTRACT_VERSION, FOLDED_KEY: json.dumps(sorted(origins))}
-            with pq.ParquetWriter(ready, LANDING.with_metadata(metadata), compression="zstd") as writer:
-                for table in _row_groups(scan(store, small)):
-                    writer.write_table(table)
-            store.put(f"{folder_of(dt)}{_FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
+        landed = read_landed(store, dt)
+        store.delete(part.path for part in landed.covered)
+        small = [part for part in landed.parts if part.size < _FOLD_UNTIL_BYTES]
+        if len(small) < at_least:
+            return 0
+        _write_fold(store, dt, small)
     except Missing:
         return 0  # another fold was faster
     store.delete(part.path for part in small)
     return len(small)
+
+
+def _write_fold(store: Store, dt: date, parts: Sequence[Entry]) -> None:
+    origins: set[str] = set()
+    for part in parts:
+        with _opened(store, part) as file:
+            held = file.schema_arrow.metadata.get(FOLDED_KEY)
+        origins |= set(json.loads(held)) if held else {_stem(part)}
+    metadata = {VERSION_KEY: CONTRACT_VERSION, FOLDED_KEY: json.dumps(sorted(origins))}
+    with store.scratch() as folder:
+        ready = folder / "fold"
+        with pq.ParquetWriter(ready, LANDING.with_metadata(metadata), compression="zstd") as writer:
+            for table in _row_groups(scan(store, parts)):
+                writer.write_table(table)
+        store.put(f"{folder_of(dt)}{_FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], rows: int = 131_072) -> Iterator[pa.Table]:

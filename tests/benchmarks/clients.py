@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import boto3
 import botocore.exceptions
@@ -37,11 +37,12 @@ CLIENTS = (STANDARD, STANDARD_10, ADAPTIVE, LEGACY)
 
 def ask_all(url: str, ids: list[str], client: Client, threads: int) -> Counter[str]:
     """How many of the ids ended how."""
-    rekognition = boto3.client(
+    retries: Any = {"mode": client.mode, "total_max_attempts": client.attempts}
+    rekognition: Any = boto3.client(
         "rekognition",
         endpoint_url=url,
         config=Config(
-            retries={"mode": client.mode, "total_max_attempts": client.attempts},  # type: ignore[typeddict-item]
+            retries=retries,
             max_pool_connections=threads,
         ),
     )
@@ -50,7 +51,7 @@ def ask_all(url: str, ids: list[str], client: Client, threads: int) -> Counter[s
         try:
             answer = rekognition.get_face_liveness_session_results(SessionId=session_id)
         except botocore.exceptions.ClientError as error:
-            return error.response["Error"]["Code"]
+            return str(error.response["Error"]["Code"])
         except Exception as error:  # botocore lets its parsers' errors through
             return type(error).__name__
         return "answer" if "Status" in answer else "no Status"

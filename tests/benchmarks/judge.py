@@ -2,14 +2,16 @@
 
 import http.client
 import json
+import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.benchmarks.server import local_rekognition
+from tests.benchmarks.server import demo_environment, local_rekognition
 
 FROM_SECOND = 6
 """Whole seconds after the one of the first call; at least five have passed then (contract: 'from the sixth')."""
@@ -31,11 +33,13 @@ class Seen:
     throttled: int
     faults: int
 
-    @property
-    def share(self) -> float | None:
-        """Accepted calls over the limit; accepted ones that met a scripted fault have used up the limit too."""
-        counted = slice(FROM_SECOND, self.until)
-        return sum(self.accepted[counted]) / sum(self.limits[counted]) if self.until > FROM_SECOND else None
+    def share(self, first: int = FROM_SECOND, last: int | None = None) -> float | None:
+        """Accepted calls over the limit, from second `first` to before `last` or `until`; None if there is none.
+
+        Accepted calls that met a scripted fault have used up the limit too.
+        """
+        counted = slice(first, self.until if last is None else min(last, self.until))
+        return sum(self.accepted[counted]) / sum(self.limits[counted]) if counted.start < counted.stop else None
 
     @property
     def rejected_share(self) -> float:
@@ -115,3 +119,42 @@ def judge(ids: int, limit_tps: float, **config: Any) -> Iterator[Judge]:
     settings = {"answer_any": True, "count_ids": True, "limit_tps": limit_tps, "burst_seconds": 0.1, **config}
     with local_rekognition(settings) as (url, _):
         yield Judge(url, ids, limit_tps)
+
+
+def watch(
+    commands: list[list[str]], judges: Sequence[Judge], changes: list[tuple[int, float]], within_seconds: float
+) -> list[str]:
+    """Run the commands at once and look on every second; returns what they printed.
+
+    `changes`: (second since the first call, limit from then on), of the first judge.
+    """
+    over = time.monotonic() + within_seconds
+    with tempfile.TemporaryFile("w+") as errors:
+        processes = [
+            subprocess.Popen(command, env=demo_environment(), stdout=subprocess.PIPE, stderr=errors, text=True)
+            for command in commands
+        ]
+        try:
+            for _ in _seconds_of(judges[0]):
+                at, *_ = [each.look() for each in judges]
+                if changes and at is not None and at >= changes[0][0]:
+                    judges[0].set_limit(changes.pop(0)[1])
+                if all(process.poll() is not None for process in processes):
+                    break
+                if time.monotonic() > over:
+                    raise SystemExit(f"not finished within {within_seconds:.0f} s")
+        finally:
+            for process in processes:
+                process.kill()
+            outputs = [process.communicate()[0] for process in processes]
+        if any(process.returncode not in (0, 3) for process in processes):
+            errors.seek(0)
+            raise SystemExit(errors.read())
+    return outputs
+
+
+def _seconds_of(judge: Judge) -> Iterator[None]:
+    """Comes back at the start of each second of the judge's."""
+    while True:
+        time.sleep(1 - judge.second() % 1)
+        yield

@@ -14,32 +14,33 @@ nothing, for other work on the machine shows in every figure.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from liveness_etl.local import session_ids
 from tests.benchmarks.clients import ADAPTIVE, CLIENTS, LEGACY, STANDARD_10, Client
-from tests.benchmarks.judge import Judge, Seen, judge
+from tests.benchmarks.judge import FROM_SECOND, Judge, Seen, judge, watch
 from tests.benchmarks.pace_plot import Curve, draw
-from tests.benchmarks.server import demo_environment
 
+OUTCOMES = {"SUCCEEDED": 0.95, "FAILED": 0.05}  # every id has an answer to bring back
 SERVER = {
     "latency_seconds": 0.04,
     "fault_share": 0.09,
     "stall_seconds": 1.0,
-    "outcome_shares": {"SUCCEEDED": 0.95, "FAILED": 0.05},  # every id has an answer to bring back
+    "outcome_shares": OUTCOMES,
 }
 TAIL = {"latency_tail_share": 0.01}
 CALLS_PER_ID = 1.12
 BACK_SHARE = 0.95
+COMPARED = ("clients", "plot")
+"""Several clients, each against a fresh server with the same ids and no slow tail."""
 CLIENT_IDS = 1_500
 
 
@@ -84,7 +85,7 @@ class Measured:
 
     def row(self) -> dict[str, Any]:
         """JSON-ready. `seconds` run from the first call to the last."""
-        shares = [seen.share for seen in self.seen if seen.share is not None]
+        shares = [share for seen in self.seen if (share := seen.share()) is not None]
         seconds = max(len(seen.accepted) for seen in self.seen)
         requests = sum(seen.requests for seen in self.seen)
         return {
@@ -101,8 +102,15 @@ class Measured:
             "without_answer": self.ids - self.answered,
             "seconds": seconds,
             "answers_per_second": round(self.answered / seconds, 1),
+            "share_by_third": self._share_by_third() if self.scenario.halved else None,
             "back_seconds": self._back_seconds() if self.scenario.halved else None,
         }
+
+    def _share_by_third(self) -> list[float | None]:
+        """Before the limit is halved, while it is, and from then on."""
+        cuts = FROM_SECOND, self.halved_at, 2 * self.halved_at, self.seen[0].until
+        shares = [self.seen[0].share(first, last) for first, last in pairwise(cuts)]
+        return [None if share is None else round(share, 3) for share in shares]
 
     def _back_seconds(self) -> int | None:
         """From when the limit was lifted to the end of the first second at 95 % of the ceiling."""
@@ -115,14 +123,14 @@ class Measured:
 def measure(name: str, scenario: Scenario, ids_per_source: int, seconds: int, client: Client | None = None) -> Measured:
     """Run it once, against fresh servers: liveness-etl, or `client` with 32 threads and no ceiling."""
     ids = list(session_ids(7, ids_per_source * scenario.sources))
-    server = SERVER if name == "clients" or client else SERVER | TAIL
+    server = SERVER if name in COMPARED else SERVER | TAIL
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         judges = [stack.enter_context(judge(ids_per_source, scenario.limit, **server)) for _ in range(scenario.sources)]
         folder = Path(temporary)
         commands = _client_command(folder, client, judges[0], ids) if client else _runs(folder, scenario, judges, ids)
-        outputs = _finished(commands, judges, _changes(scenario, seconds), within_seconds=120 + 10 * seconds)
+        outputs = watch(commands, judges, _changes(scenario, seconds), within_seconds=120 + 10 * seconds)
         answered = (
-            json.loads(outputs[0])["answer"]
+            json.loads(outputs[0]).get("answer", 0)
             if client
             else sum(_answers(json.loads(path.read_text())) for path in folder.glob("summary-*.json"))
         )
@@ -165,44 +173,8 @@ def _client_command(folder: Path, client: Client, judge: Judge, ids: Sequence[st
     return [[sys.executable, "-m", "tests.benchmarks.clients", judge.url, str(path), *how]]
 
 
-def _finished(
-    commands: list[list[str]], judges: Sequence[Judge], changes: list[tuple[int, float]], within_seconds: float
-) -> list[str]:
-    """Run the commands at once and look on every second; returns what they printed."""
-    over = time.monotonic() + within_seconds
-    with tempfile.TemporaryFile("w+") as errors:
-        processes = [
-            subprocess.Popen(command, env=demo_environment(), stdout=subprocess.PIPE, stderr=errors, text=True)
-            for command in commands
-        ]
-        try:
-            for _ in _seconds_of(judges[0]):
-                at = [each.look() for each in judges][0]
-                if changes and at is not None and at >= changes[0][0]:
-                    judges[0].set_limit(changes.pop(0)[1])
-                if all(process.poll() is not None for process in processes):
-                    break
-                if time.monotonic() > over:
-                    raise SystemExit(f"not finished within {within_seconds:.0f} s")
-        finally:
-            for process in processes:
-                process.kill()
-            outputs = [process.communicate()[0] for process in processes]
-        if any(process.returncode not in (0, 3) for process in processes):
-            errors.seek(0)
-            raise SystemExit(errors.read())
-    return outputs
-
-
-def _seconds_of(judge: Judge) -> Iterator[None]:
-    """Comes back at the start of each second of the judge's."""
-    while True:
-        time.sleep(1 - judge.second() % 1)
-        yield
-
-
 def _answers(record: dict[str, Any]) -> int:
-    return sum(count for outcome, count in dict(record["by_outcome"]).items() if outcome in SERVER["outcome_shares"])
+    return sum(count for outcome, count in dict(record["by_outcome"]).items() if outcome in OUTCOMES)
 
 
 def _table(measured: Sequence[Measured]) -> str:
@@ -210,7 +182,7 @@ def _table(measured: Sequence[Measured]) -> str:
     lines = [form.format("scenario", "client", "of the limit", "rejected calls", "no answer", "answers/s", "back")]
     for each in measured:
         row, bar = each.row(), each.scenario
-        share = "–" if row["share_of_limit"] is None else f"{row['share_of_limit']:.1%}"
+        share = "none" if row["share_of_limit"] is None else f"{row['share_of_limit']:.1%}"
         back = "" if row["back_seconds"] is None else f"{row['back_seconds']} s"
         lines.append(
             form.format(
@@ -253,7 +225,7 @@ def main() -> None:
     if arguments.plot:
         halved = SCENARIOS["halved"]
         ids = halved.ids_per_source(arguments.seconds)
-        curves = [take("halved", halved, ids, client) for client in (None, ADAPTIVE, STANDARD_10, LEGACY)]
+        curves = [take("plot", halved, ids, client) for client in (None, ADAPTIVE, STANDARD_10, LEGACY)]
         arguments.plot.write_text(draw([Curve(each.who, each.seen[0], each.ids, each.answered) for each in curves]))
     print(_table(measured))
 
