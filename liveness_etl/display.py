@@ -133,6 +133,8 @@ def show_forecast(plan: Plan, too_late: Mapping[str, int], ttl_seconds: float) -
     console.print(table)
     for source in plan.sources:
         console.print(f"{source.source}: {source.ceiling.tps:g}/s is {source.ceiling.why}", soft_wrap=True)
+    if any("documented" in source.ceiling.why for source in plan.sources):
+        console.print("a run asks Service Quotas for the account's own quota; plan makes no call", soft_wrap=True)
     if plan.duplicates or plan.rejected:
         console.print(f"{plan.duplicates:,} lines repeat an id, {plan.rejected:,} are malformed")
 

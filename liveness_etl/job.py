@@ -115,14 +115,19 @@ def check_source(job: Job, name: str) -> None:
 
 
 def ceiling_of(job: Job, name: str) -> Ceiling:
-    """How fast a source may be asked by this job, and why. May ask Service Quotas."""
+    """How fast a source may be asked by this job, and why. Asks Service Quotas where nothing is configured."""
     source = job.sources[name]
+
+    def account_quota() -> float | None:
+        # `plan` makes no call at all, and a stand-in for Rekognition has no quota of the account's.
+        asks = job.command != "plan" and source.endpoint_url is None
+        return account.face_liveness_quota(_session(source)) if asks else None
+
     found = source_ceiling(
         source_region(source),
         max_tps=source.max_tps,
         quota_share=source.quota_share,
-        # A stand-in for Rekognition has no quota of the account's.
-        account_quota=lambda: None if source.endpoint_url else account.face_liveness_quota(_session(source)),
+        account_quota=account_quota,
     )
     if job.share == 1:
         return found
