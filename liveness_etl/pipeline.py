@@ -249,10 +249,13 @@ def sweep_source(
     stop = stop or _StopAsked(store, job)
     client = source_client(job, source)
     origin = Origin(source, client.meta.region_name, job.run_id)
+    asks = read_asks(
+        store.open(job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds
+    )
     writer = LandingWriter(store, job.run_id, f"{source}-{part}", checkpoint_seconds=settings.checkpoint_seconds)
     sweep = Sweep(
         origin,
-        read_asks(store.open(job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds),
+        asks,
         rekognition.fetch_with(client),
         keep_images(job.settings),
         writer,

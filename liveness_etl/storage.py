@@ -27,7 +27,8 @@ from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
 ABSENT = ""
 """As `expect`: the path must not exist yet."""
 
-_SCRATCH_LEFT_SECONDS = 86_400.0
+_LEFT_SECONDS = {"scratch-": 86_400.0, "put-": 86_400.0}
+_PLAN_LEFT_SECONDS = 30 * 86_400.0  # the plan of a run, which may take days
 
 
 @dataclass(frozen=True)
@@ -233,10 +234,11 @@ class LocalStore:
 
     @staticmethod
     def _drop_left_scratch(base: Path) -> None:
-        """Remove what killed processes left behind a day ago or longer, as far as that can be done."""
+        """Remove what killed processes left behind a day ago (a plan: a month), as far as that can be done."""
         for left in base.iterdir():
+            kept_seconds = next((age for mark, age in _LEFT_SECONDS.items() if left.name.startswith(mark)), None)
             with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _SCRATCH_LEFT_SECONDS:
+                if time.time() - left.stat().st_mtime > (kept_seconds or _PLAN_LEFT_SECONDS):
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

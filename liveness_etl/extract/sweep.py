@@ -7,6 +7,7 @@ retry holds up the others. Threads are started only as the pace needs them.
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.rekognition import Fetch
 from liveness_etl.extract.retry import CallFailed, RetryPolicy
 from liveness_etl.transform.result import Answer, SessionResult
+
+log = logging.getLogger(__name__)
 
 _IN_FLIGHT: Final = 32
 _MOST_IN_FLIGHT: Final = 512
@@ -270,6 +273,7 @@ class Sweep:
             if delay is not None:
                 heapq.heappush(self._again, (now + delay, next(self._sequence), pending))
                 self._changed.notify_all()
+        log.debug("%s: %s on call %d", pending.ask.session_id, failure, pending.calls)
         if reason is not None:
             self.stop()
         if delay is None:
