@@ -25,9 +25,10 @@ _STRONG_SHARE: Final = 0.25  # of calls since the first throttle: no chance, the
 _AGAIN_SECONDS: Final = 6.0  # a weak event so soon after another is no chance either
 _PROBE_SHARE: Final = 0.03  # of calls throttled while the pace is above the learned limit: the probe has its answer
 _STEP_BACK: Final = 0.93  # of what was accepted
-_CURVE: Final = 3.6e-4  # per s³: a rate that was halved is doubled again within 19 s
+_CURVE: Final = 3.6e-4  # per s³, below the learned limit: back near it within 6 s
 _FALL_TO: Final = 0.25  # of the rate, at one event
 _LIMIT_AT_LEAST: Final = 0.05  # of the ceiling
+_PROBE_CURVE: Final = 2e-3  # per s³, above it: a rate that was halved is doubled again within 14 s
 _LOWEST_RATE: Final = 0.2
 
 _CHANCE_ANSWERS: Final = 200  # over which throttles that do not depend on the pace are averaged
@@ -56,7 +57,8 @@ class Governor:
         rate = self.ceiling * min(1.0, 0.1 + 0.9 * (now - self._started) / RAMP_SECONDS)
         if self._fell_at is not None:
             back_seconds = (self._depth / _CURVE) ** (1 / 3)
-            rate = min(rate, self._limit * (1 + _CURVE * (now - self._fell_at - back_seconds) ** 3))
+            seconds = now - self._fell_at - back_seconds
+            rate = min(rate, self._limit * (1 + (_CURVE if seconds < 0 else _PROBE_CURVE) * seconds**3))
         return max(_LOWEST_RATE, rate)
 
     def next_slot(self, now: float) -> float:

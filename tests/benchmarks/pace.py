@@ -6,9 +6,9 @@ Server and client are processes of their own. The server answers after 40 ms (me
 no other client is compared), enforces its limit with a burst of 0.1 s, and has 9 % of ids meet a fault on their first
 one or two asks: every kind that asking again gets over, stalls of 1 s instead of 10. The client is a whole
 `liveness-etl run`. Shares are measured as `judge.Seen` says: whole seconds, from the seventh of the run (its first is
-not whole) to the one before the last first call of an id. 'halved' and `--plot` change the limit to half for the
-middle third. Prints a JSON line per measurement, then a table with the contract's bar beside each figure; asserts
-nothing, for other work on the machine shows in every figure.
+not whole) to the one before the last first call of an id ('none': that was sooner). 'halved' and `--plot` halve the
+limit for the middle third. Prints a JSON line per measurement, then a table with the contract's bar beside each
+figure; asserts nothing, for other work on the machine shows in every figure.
 """
 
 import argparse
@@ -178,7 +178,7 @@ def _answers(record: dict[str, Any]) -> int:
 
 
 def _table(measured: Sequence[Measured]) -> str:
-    form = "{:<11} {:<25} {:>14} {:>17} {:>9} {:>10} {:>7}"
+    form = "{:<11} {:<28} {:>15} {:>17} {:>9} {:>10} {:>7}"
     lines = [form.format("scenario", "client", "of the limit", "rejected calls", "no answer", "answers/s", "back")]
     for each in measured:
         row, bar = each.row(), each.scenario

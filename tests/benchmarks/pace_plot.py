@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tests.benchmarks.judge import Seen
 
 WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 880, 372, 150
-LEFT, TOP, GAP_X, GAP_Y = 48, 74, 436, 226
+LEFT, TOP, GAP_X, GAP_Y = 48, 88, 436, 234
 TOP_OF_SCALE = 1.6  # of the highest limit: what lies above is cut off
 
 _STYLE = """
@@ -45,16 +45,18 @@ def draw(curves: Sequence[Curve]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img" aria-label="Calls a second of four clients against a limit that is halved for a while">\n'
         f"<style>{_STYLE}</style>\n"
-        f'<rect class="paper" width="{WIDTH}" height="{height}"/>\n{_legend()}\n{panels}\n</svg>\n'
+        f'<rect class="paper" width="{WIDTH}" height="{height}"/>\n'
+        f"{_legend(highest * TOP_OF_SCALE)}\n{panels}\n</svg>\n"
     )
 
 
-def _legend() -> str:
+def _legend(top: float) -> str:
     return (
         f'<g transform="translate({LEFT},14)">'
         '<rect class="accepted" width="12" height="12"/><text x="18" y="10">accepted calls a second</text>'
-        '<rect class="rejected" x="180" width="12" height="12"/><text x="198" y="10">rejected, on top</text>'
-        '<path class="limit" d="M312 6h20"/><text x="338" y="10">the limit that the service enforces</text></g>'
+        '<rect class="rejected" x="180" width="12" height="12"/>'
+        f'<text x="198" y="10">rejected ones, on top (cut off at {top:g})</text>'
+        '<path class="limit" d="M436 6h20"/><text x="464" y="10">the limit that the service enforces</text></g>'
     )
 
 
@@ -87,7 +89,8 @@ def _panel(curve: Curve, seconds: int, highest: float) -> Iterator[str]:
     yield f'<path class="accepted" d="M0 {y(0)}{steps(seen.accepted)}V{y(0)}Z"/>'
     yield f'<path class="limit" d="M0 {y(seen.limits[0])}{steps(seen.limits)}"/>'
     if seconds - len(total) > seconds / 5:
-        yield f'<text x="{float(end) + 8:.1f}" y="{y(highest / 4)}">over after {len(total)} s</text>'
+        word = "over" if lost else "done"
+        yield f'<text x="{float(end) + 8:.1f}" y="{y(highest / 4)}">{word} after {len(total)} s</text>'
     for tick in range(0, seconds + 1, 30 if seconds >= 90 else 10):
         yield f'<text class="middle" x="{x(tick)}" y="{PANEL_HEIGHT + 18}">{tick} s</text>'
 
