@@ -109,7 +109,6 @@ def check_source(job: Job, name: str) -> None:
     """Credentials, account, region and endpoint: found out before anything is asked. Raises UsageError."""
     source = job.sources[name]
     account.check_credentials(_session(source), source.expected_account_id)
-    source_client(job, name)
     if source.endpoint_url is not None:
         rekognition.check_reachable(source.endpoint_url, job.settings.sweep.call_timeout_seconds)
 

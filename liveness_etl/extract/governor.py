@@ -13,6 +13,7 @@ from collections import deque
 from typing import Final
 
 RAMP_SECONDS: Final = 2.5
+_RAMP_FROM: Final = 0.5  # of the ceiling: few ids are done at once, and it is no spike
 CATCH_UP_SECONDS: Final = 0.05
 
 EVENT_SECONDS: Final = 2.0
@@ -54,7 +55,8 @@ class Governor:
         """Calls a second that are allowed now."""
         if self._started is None:
             return self.ceiling
-        rate = self.ceiling * min(1.0, 0.1 + 0.9 * (now - self._started) / RAMP_SECONDS)
+        ramp = (now - self._started) / RAMP_SECONDS
+        rate = self.ceiling * min(1.0, _RAMP_FROM + (1 - _RAMP_FROM) * ramp)
         if self._fell_at is not None:
             back_seconds = (self._depth / _CURVE) ** (1 / 3)
             seconds = now - self._fell_at - back_seconds
