@@ -1,4 +1,4 @@
-"""The nightly run as a Prefect flow: a plan task, a sweep task per source, publish tasks, a record task.
+"""The nightly run as a Prefect flow: a plan task, sweep tasks (a source or a slice each), publish tasks, a record task.
 
 As a deployment its entrypoint is `flows/nightly.py:nightly`. As a script, `python flows/nightly.py MANIFEST --output
 URI` runs the flow with a temporary server of Prefect's own (or with the one that PREFECT_API_URL names) and exits as
@@ -26,13 +26,14 @@ if __name__ == "__main__":
     nightly_script.run()
 
 import httpx
+import nightly_dask
 from nightly_figures import figures, progress_log, what_was_published, why_incomplete
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, PositiveFloat
@@ -105,6 +106,8 @@ def nightly(
             ask_again=tuple(ask_again),
             flow_run_id=flow_run.id,
         )
+        if settings.scale.runner == "dask":
+            nightly_dask.check_dask(settings.scale.address)
         with draining() as stop:
             report = _run(job, stop)
         if report.exit_code:
@@ -126,9 +129,7 @@ def _run(job: Job, stop: threading.Event) -> RunReport:
         logger.info(line)
 
     with pipeline.leased(job, plan, stop):
-        sweeping = [sweep.submit(job, plan, source.source, stop) for source in plan.sources if source.to_ask]
-        wait(sweeping)
-    ended = [future.result(raise_on_failure=False) for future in sweeping]
+        ended = _swept(job, plan, stop)
     errors = [end for end in ended if isinstance(end, BaseException)]
     published: list[Published] = []
     try:
@@ -149,21 +150,46 @@ def _run(job: Job, stop: threading.Event) -> RunReport:
     return report
 
 
+def _swept(job: Job, plan: Plan, stop: threading.Event) -> list[Any]:
+    """What the sweep of each slice came to: a report or an error."""
+    slices: list[dict[str, Any]] = [
+        {"job": job, "plan": plan, "source": source.source, "part": part, "parts": parts}
+        for source in plan.sources
+        if source.to_ask
+        for parts in [pipeline.slices_of(job, source)]
+        for part in range(parts)
+    ]
+    if job.settings.scale.runner == "threads":
+        sweeping = [sweep.submit(**given, stop=stop) for given in slices]
+        wait(sweeping)
+        return [future.result(raise_on_failure=False) for future in sweeping]
+    with nightly_dask.dask_runner(job, len(slices), stop) as runner:
+        futures = [runner.submit(sweep, given | {"stop": None}) for given in slices]
+        return [nightly_dask.ended(future, given["source"]) for future, given in zip(futures, slices, strict=True)]
+
+
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan_manifest(job: Job) -> Any:
     """`pipeline.plan_run`. Not retried: what a user got wrong stays wrong, and nothing is lost yet."""
     return _or_failed(lambda: pipeline.plan_run(job))
 
 
-@task(task_run_name="sweep {source}", cache_policy=NO_CACHE, persist_result=False)
-def sweep(job: Job, plan: Plan, source: str, stop: threading.Event) -> Any:
-    """`pipeline.sweep_source`.
+def _sweep_name() -> str:
+    given = task_run.parameters
+    return f"sweep {given['source']}" + (f" {given['part'] + 1}/{given['parts']}" if given["parts"] > 1 else "")
+
+
+@task(task_run_name=_sweep_name, cache_policy=NO_CACHE, persist_result=False)
+def sweep(job: Job, plan: Plan, source: str, part: int, parts: int, stop: threading.Event | None) -> Any:
+    """`pipeline.sweep_source`, on a thread here or on a Dask worker (where `stop` is None: it looks into the output).
 
     Not retried: the calls have retries of their own, and a second sweep by the same plan would ask again for what the
     first one landed. The next run plans anew, and asks for what is missing alone.
     """
     log = progress_log(get_run_logger())  # here: the thread that calls it is not the task's
-    return _or_failed(lambda: pipeline.sweep_source(job, plan, source, stop=stop, on_progress=log))
+    return _or_failed(
+        lambda: pipeline.sweep_source(job, plan, source, part=part, parts=parts, stop=stop, on_progress=log)
+    )
 
 
 @task(

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import LeaseHeld, LivenessError, StoreError
+from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
@@ -395,7 +395,10 @@ def finish_run(
 def first_of(errors: Sequence[BaseException]) -> BaseException:
     """One error for several: a bug if there is one, else all their sentences (each may say where answers are)."""
     bug = next((error for error in errors if not isinstance(error, LivenessError)), None)
-    return bug or (errors[0] if len(errors) == 1 else StoreError("\n".join(dict.fromkeys(map(str, errors)))))
+    if bug is not None or len(errors) == 1:
+        return bug or errors[0]
+    kind = SourceStopped if all(isinstance(error, SourceStopped) for error in errors) else StoreError
+    return kind("\n".join(dict.fromkeys(map(str, errors))))
 
 
 def _started_row(job: Job, plan: Plan, sha256: str) -> dict[str, Any]:
