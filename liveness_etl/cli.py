@@ -92,8 +92,10 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-@app.command()
+@app.command("run", help="Read the manifest, ask for what is not final yet, publish the tables, record the run.")
+@app.command("sweep", help="Read the manifest and land answers, without publishing: for every-minute schedules.")
 def run(
+    context: typer.Context,
     manifest: ManifestArgument = None,
     output: OutputOption = None,
     run_date: DateOption = None,
@@ -109,33 +111,19 @@ def run(
     verbose: VerboseOption = False,
     log_format: LogFormatOption = None,
 ) -> None:
-    """Read the manifest, ask for what is not final yet, publish the tables, record the run."""
+    """`run` and `sweep`, told apart by the name they were called by."""
+    command = context.command.name or "run"
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
-    job = _job("run", manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
-    _run(job, summary, quiet)
+    job = _job(command, manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
+    report = _report(job, quiet)
+    if summary is not None:
+        from liveness_etl.display import record_json
 
-
-@app.command()
-def sweep(
-    manifest: ManifestArgument = None,
-    output: OutputOption = None,
-    run_date: DateOption = None,
-    config: ConfigOption = None,
-    endpoint_url: EndpointOption = None,
-    allow_endpoint: AllowOption = None,
-    region: RegionOption = None,
-    max_tps: TpsOption = None,
-    share: ShareOption = 1.0,
-    ask_again: AgainOption = None,
-    summary: SummaryOption = None,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    log_format: LogFormatOption = None,
-) -> None:
-    """Read the manifest and land answers, without publishing: for every-minute schedules."""
-    settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
-    job = _job("sweep", manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
-    _run(job, summary, quiet)
+        try:
+            summary.write_text(record_json(report.row) + "\n")
+        except OSError as error:
+            raise LivenessError(f"the run is done, but {summary} cannot be written: {error.strerror}") from None
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -233,18 +221,6 @@ def demo(
     with demo_job("run", sessions, output) as job:
         report = _report(job, quiet)
     display.show_demo(report, output)
-    raise typer.Exit(report.exit_code)
-
-
-def _run(job: "Job", summary: Path | None, quiet: bool) -> None:
-    report = _report(job, quiet)
-    if summary is not None:
-        from liveness_etl.display import record_json
-
-        try:
-            summary.write_text(record_json(report.row) + "\n")
-        except OSError as error:
-            raise LivenessError(f"the run is done, but {summary} cannot be written: {error.strerror}") from None
     raise typer.Exit(report.exit_code)
 
 
