@@ -25,6 +25,7 @@ _SAME_EVENT_SECONDS: Final = 1.0  # AWS and others count by the second: what is 
 _STRONG_SHARE: Final = 0.25  # of calls since the first throttle: no chance, the limit is lower than thought
 _AGAIN_SECONDS: Final = 6.0  # a weak event so soon after another is no chance either
 _PROBE_SHARE: Final = 0.03  # of calls throttled while the pace is above the learned limit: the probe has its answer
+_FAR_ABOVE: Final = 1.3  # times the learned limit
 _STEP_BACK: Final = 0.93  # of what was accepted
 _CURVE: Final = 3.6e-4  # per s³, below the learned limit: back near it within 6 s
 _FALL_TO: Final = 0.25  # of the rate, at one event
@@ -97,7 +98,10 @@ class Governor:
         probing = rate > self._limit
         again = self._fell_at is not None and now - self._fell_at < _AGAIN_SECONDS
         lowest = max(rate * _FALL_TO, self.ceiling * _LIMIT_AT_LEAST)  # a moment's refusal of all is no limit
-        accepted = min(rate, max(lowest, self._accepted_rate(now, rate, strong)))
+        if rate > _FAR_ABOVE * self._limit and not strong and not again:
+            accepted = rate  # the old limit is gone, and one weak event is no new one
+        else:
+            accepted = min(rate, max(lowest, self._accepted_rate(now, rate, strong)))
         if strong or probing or again:
             self._limit = max(_LOWEST_RATE, accepted)
         self._depth = max(0.0, 1 - _STEP_BACK * accepted / self._limit)
