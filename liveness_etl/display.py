@@ -64,11 +64,12 @@ def show_report(job: Job, report: RunReport) -> None:
             f"manifest: {row['duplicates']:,} repeated and {row['rejected']:,} malformed lines (see the table rejects)"
         )
     if row["expired_before_fetch"]:
+        ttl_seconds = job.settings.sweep.session_ttl_seconds
         share = 100 * row["expired_before_fetch"] / row["requested"]
         _stderr.print(
             f"warning: {row['expired_before_fetch']:,} sessions ({share:.1f} %) were older than "
-            f"{job.settings.sweep.session_ttl_seconds:g} s when they were first asked, so their results may be lost: "
-            "sweep every minute to prevent it"
+            f"{ttl_seconds:g} s when they were first asked, so their results may be lost: "
+            f"run the command sweep every {ttl_seconds / 3:g} s to prevent it"
         )
     for sweep in report.sweeps:
         if sweep.counts.stopped:
