@@ -125,6 +125,14 @@ def test_wrong_usage_is_exit_code_2(cli: Command, arguments: tuple[str, ...]) ->
 # The commands at work
 
 
+def test_one_warning_says_what_share_came_too_late_and_how_often_to_sweep(run: Command, manifest: Path) -> None:
+    """The sessions of the manifest are months old; a third of their time to live is often enough."""
+    ended = run(manifest)
+    assert ended.err.count("warning: ") == 1
+    assert "warning: 20 sessions (100.0 %) were older than 180 s" in ended.err
+    assert "run the command sweep every 60 s" in ended.err
+
+
 def test_run_asks_publishes_and_says_what_it_did(run: Command, manifest: Path, output: Path) -> None:
     """Figures on standard error, nothing on standard output, exit code 0."""
     ended = run(manifest)
