@@ -9,10 +9,10 @@ from typing import Any
 from liveness_etl.errors import UsageError
 from liveness_etl.extract import account, manifest, rekognition
 from liveness_etl.extract.ceiling import Ceiling, source_ceiling
-from liveness_etl.extract.sweep import KeepImages
 from liveness_etl.load import images
 from liveness_etl.settings import Settings, Source
 from liveness_etl.storage import Store, open_store
+from liveness_etl.transform.result import KeepImages
 
 _MOST_CONNECTIONS = 512  # as many workers as a sweep may start
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Final, Protocol
@@ -20,7 +20,7 @@ from liveness_etl.extract.breaker import Breaker
 from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.rekognition import Fetch
 from liveness_etl.extract.retry import CallFailed, RetryPolicy
-from liveness_etl.transform.result import Answer, SessionResult
+from liveness_etl.transform.result import KeepImages
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,6 @@ _MOST_IN_FLIGHT: Final = 512
 _BUSY_SHARE: Final = 0.8  # of one core: above it, more threads would only wait for each other
 
 _NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
-
-KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
-"""Stores or drops an answer's image bytes; returns the result with references, and whether all were kept."""
 
 
 class Landing(Protocol):

@@ -4,16 +4,12 @@
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
 from liveness_etl.errors import Conflict, StoreError
 from liveness_etl.storage import ABSENT, Store
-from liveness_etl.transform.result import Answer, Image, SessionResult
-
-KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
-"""Stores or drops an answer's image bytes; returns the result with references, and whether all were kept."""
+from liveness_etl.transform.result import Answer, Image, KeepImages, SessionResult
 
 
 def discard_images(answer: Answer, dt: date) -> tuple[SessionResult, bool]:

@@ -6,8 +6,9 @@ Only `Status` and the right `SessionId` make an answer; every other member may b
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 _MAX_IMAGES = 100  # the API returns at most 4 audit images; a longer list is a broken answer
@@ -66,6 +67,10 @@ class Answer:
 
     result: SessionResult
     image_bytes: tuple[bytes | None, ...]
+
+
+KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
+"""Stores or drops an answer's image bytes; returns the result with references, and whether all were kept."""
 
 
 def parse_result(session_id: str, answer: Mapping[str, Any]) -> Answer:
