@@ -202,6 +202,7 @@ def _planned(
                 now=job.started_at,
                 ttl_seconds=job.settings.sweep.session_ttl_seconds,
                 ask_again=job.ask_again,
+                attributes=bool(job.settings.manifest.attributes),
             ),
         )
 

@@ -1,14 +1,18 @@
 """The ids of a manifest minus what landing already has, in the order of fetching, per source.
 
-DuckDB holds the ids (16 bytes each, spilling beyond its limit), so that ten million fit into little memory.
-The result is one Parquet file per source, which the sweep then streams: its memory is the window's.
+DuckDB holds the ids (16 bytes each, spilling beyond its limit), so that ten million fit into little memory; what
+needs working memory, finding repeated ids and sorting, goes through them range by range. The result is one Parquet
+file per source, which the sweep then streams: its memory is the window's.
 """
 
+import contextlib
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -30,10 +34,16 @@ WINNER_COLUMNS: Final = ("images", "run_id")
 
 _FEW_IDS: Final = 10_000
 _COPIED_ROWS: Final = 262_144
+_RANGE_ROWS: Final = 131_072  # about so many ids are sorted or compared at a time
 _DAY_MS: Final = 86_400_000
 _BATCH_ROWS: Final = 4_096
 _GROUP_ROWS: Final = 16_384
 _ALIVE, _UNKNOWN, _EXPIRED = 0, 1, 2  # the groups of a plan, in the order of their turns
+_AFTER_ALL_LINES: Final = 10**15  # more than any line number or time in milliseconds, and exact as a double
+_PLACE_SQL: Final = f"""CASE WHEN created_ms IS NULL THEN line WHEN created_ms > $oldest_ms
+    THEN created_ms - {_AFTER_ALL_LINES} ELSE {_AFTER_ALL_LINES} - created_ms END"""
+"""Orders a source's ids: live ones first, soonest to expire first; then those of unknown age in the manifest's
+order; then the expired, youngest first."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,14 @@ class Plan:
 @dataclass(frozen=True)
 class PlanOptions:
     """`regions` maps every source to its region, `ceiling_of` one that has ids to its ceiling. `now` is UTC;
-    `ask_again` holds outcomes."""
+    `ask_again` holds outcomes. Without `attributes` none are carried into the plan (they cost 32 bytes an id)."""
 
     regions: Mapping[str, str]
     ceiling_of: Callable[[str], Ceiling]
     now: datetime
     ttl_seconds: float
     ask_again: tuple[str, ...] = ()
+    attributes: bool = True
 
 
 def plan_manifest(
@@ -87,8 +98,8 @@ def plan_manifest(
 
     `read_prior(dt, columns)` gives those columns of a partition's landing rows.
     """
-    lines, rejected = _take_lines(engine, chunks)
-    duplicates = _drop_repeated(engine)
+    lines, rejected = _take_lines(engine, chunks, options)
+    duplicates = _drop_repeated(engine, lines)
     partitions = tuple(row[0] for row in engine.execute("SELECT DISTINCT dt FROM lines ORDER BY dt").fetchall())
     engine.execute("CREATE TABLE prior (session_id UUID, final BOOLEAN, best_rank TINYINT, first_read BIGINT)")
     for dt in partitions:
@@ -187,19 +198,21 @@ def _asks(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[int, Ask]]:
 
 
 def _take_lines(
-    engine: duckdb.DuckDBPyConnection, chunks: Iterable[tuple[pa.RecordBatch, int, int]]
+    engine: duckdb.DuckDBPyConnection, chunks: Iterable[tuple[pa.RecordBatch, int, int]], options: PlanOptions
 ) -> tuple[int, int]:
-    engine.execute(
-        "CREATE TABLE lines (session_id UUID, created_ms BIGINT, source VARCHAR, dt DATE, "
-        "attributes MAP(VARCHAR, VARCHAR), line BIGINT)"
-    )
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in options.regions)
+    engine.execute(f"CREATE TYPE source AS ENUM ({names})")  # a byte or two an id
+    engine.execute("CREATE TABLE lines (session_id UUID, created_ms BIGINT, source source, dt DATE, line BIGINT)")
+    if options.attributes:
+        engine.execute("ALTER TABLE lines ADD COLUMN attributes MAP(VARCHAR, VARCHAR)")
+    attributes = ", attributes" if options.attributes else ""
     lines = rejected = 0
     for ids, read, refused in chunks:
         if len(ids):
             order = pa.arange(lines, lines + len(ids))
             engine.register("chunk", pa.Table.from_batches([ids]).append_column("line", order))
             engine.execute(
-                "INSERT INTO lines SELECT session_id::UUID, epoch_ms(created_at), source, dt, attributes, line "
+                f"INSERT INTO lines SELECT session_id::UUID, epoch_ms(created_at), source, dt, line{attributes} "
                 "FROM chunk"
             )
             engine.unregister("chunk")
@@ -208,12 +221,18 @@ def _take_lines(
     return lines, rejected
 
 
-def _drop_repeated(engine: duckdb.DuckDBPyConnection) -> int:
+def _drop_repeated(engine: duckdb.DuckDBPyConnection, lines: int) -> int:
     """Keep the first line of each id; returns how many went."""
-    engine.execute(
-        "CREATE TABLE repeated AS SELECT session_id, min(line) AS first_line FROM lines "
-        "GROUP BY session_id HAVING count(*) > 1"
-    )
+    engine.execute("CREATE TABLE repeated (session_id UUID, first_line BIGINT)")
+    ranges = math.ceil(lines / _RANGE_ROWS)
+    for number in range(ranges):
+        low, high = (uuid.UUID(int=(edge << 128) // ranges - (edge == ranges)) for edge in (number, number + 1))
+        engine.execute(
+            "INSERT INTO repeated SELECT session_id, min(line) FROM lines "
+            f"WHERE session_id >= $low AND session_id <{'=' * (number + 1 == ranges)} $high "
+            "GROUP BY session_id HAVING count(*) > 1",
+            {"low": low, "high": high},
+        )
     dropped = engine.execute(
         "DELETE FROM lines USING repeated WHERE lines.session_id = repeated.session_id AND line <> first_line"
     ).fetchone()
@@ -307,23 +326,39 @@ def _copy_landed(
 def _write_source(
     engine: duckdb.DuckDBPyConnection, source: str, requested: int, path: Path, options: PlanOptions
 ) -> SourcePlan:
-    """Live ids first, soonest to expire first; then ids of unknown age in the manifest's order; then the
-    expired, youngest first."""
-    reader = engine.execute(
-        f"""
-        SELECT
-            CASE WHEN created_ms IS NULL THEN {_UNKNOWN} WHEN created_ms > $oldest_ms THEN {_ALIVE}
-                ELSE {_EXPIRED} END AS turn,
-            session_id::VARCHAR AS session_id, dt, created_ms, attributes, best_rank, first_read
-        FROM lines LEFT JOIN prior USING (session_id)
-        WHERE source = $source AND NOT coalesce(final, false)
-        ORDER BY turn, if(turn = {_ALIVE}, created_ms, -created_ms), line
-        """,
-        {"source": source, "oldest_ms": int((options.now.timestamp() - options.ttl_seconds) * 1000)},
-    ).to_arrow_reader(_GROUP_ROWS)
+    values = {"source": source, "oldest_ms": int((options.now.timestamp() - options.ttl_seconds) * 1000)}
     to_ask = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
-        for batch in reader:
-            to_ask += len(batch)
-            writer.write_batch(batch, row_group_size=_GROUP_ROWS)
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for low, high in pairwise(_edges(engine, requested, values)):
+            reader = engine.execute(
+                f"""
+                SELECT
+                    CASE WHEN created_ms IS NULL THEN {_UNKNOWN} WHEN created_ms > $oldest_ms THEN {_ALIVE}
+                        ELSE {_EXPIRED} END AS turn,
+                    session_id::VARCHAR AS session_id, dt, created_ms,
+                    {"attributes" if options.attributes else "NULL::MAP(VARCHAR, VARCHAR)"} AS attributes,
+                    best_rank, first_read
+                FROM lines LEFT JOIN prior USING (session_id)
+                WHERE source = $source AND NOT coalesce(final, false) AND {_PLACE_SQL} BETWEEN $low AND $high - 1
+                ORDER BY {_PLACE_SQL}, line
+                """,
+                values | {"low": low, "high": high},
+            ).to_arrow_reader(_GROUP_ROWS)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(path, reader.schema, compression="zstd"))
+            for batch in reader:
+                to_ask += len(batch)
+                writer.write_batch(batch, row_group_size=_GROUP_ROWS)
     return SourcePlan(source, requested, to_ask, options.ceiling_of(source))
+
+
+def _edges(engine: duckdb.DuckDBPyConnection, requested: int, values: Mapping[str, object]) -> list[int]:
+    """Where to cut a source's ids by their place into ranges of about _RANGE_ROWS: the first edge to the last."""
+    ranges = math.ceil(requested / _RANGE_ROWS)
+    cuts: list[int] = []
+    if ranges > 1:
+        shares = [number / ranges for number in range(1, ranges)]
+        found = f"SELECT approx_quantile({_PLACE_SQL}, {shares}::FLOAT[]) FROM lines WHERE source = $source"
+        cuts = engine.execute(found, values).fetchall()[0][0]
+    return sorted({-2 * _AFTER_ALL_LINES, *cuts, 2 * _AFTER_ALL_LINES})

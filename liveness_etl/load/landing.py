@@ -160,7 +160,7 @@ def _write_fold(store: Store, dt: date, parts: Sequence[Entry]) -> None:
         store.put(f"{folder_of(dt)}{_FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
 
 
-def _row_groups(batches: Iterable[pa.RecordBatch], rows: int = 131_072) -> Iterator[pa.Table]:
+def _row_groups(batches: Iterable[pa.RecordBatch], rows: int = 32_768) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)

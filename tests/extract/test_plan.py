@@ -366,6 +366,25 @@ def test_without_created_at_the_manifests_order_is_kept() -> None:
     )
 
 
+def test_order_and_first_lines_hold_in_a_manifest_that_is_planned_range_by_range() -> None:
+    """Nothing is lost or doubled at the edges of the ranges, and the order holds across them."""
+    number = 400_000
+    names = [f"{place * 0x9E3779B97F4A7C15 % 2**64:016x}0000400080000000" for place in range(number)]
+    names = [f"{n[:8]}-{n[8:12]}-{n[12:16]}-{n[16:20]}-{n[20:]}" for n in names]
+    ages = [None if place % 3 == 0 else (place * 7919) % 7_000 for place in range(number)]
+    lines = [Line(name, None if age is None else -age) for name, age in zip(names, ages, strict=True)]
+    made = plan(lines[:250_000], lines[250_000:] + lines[::100])
+    assert (made.plan.requested, made.plan.duplicates) == (number, number // 100)
+
+    def turn(place: int) -> tuple[int, int]:
+        age = ages[place]
+        if age is None:
+            return 1, place
+        return (0, -age) if age < TTL else (2, age)
+
+    assert made.ids() == [names[place] for place in sorted(range(number), key=turn)]
+
+
 @pytest.fixture(scope="module")
 def plan_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The plan of 40,000 ids: alive for 1 to 180 s more, of unknown age, and expired."""
