@@ -371,7 +371,7 @@ def test_order_and_first_lines_hold_in_a_manifest_that_is_planned_range_by_range
     number = 400_000
     names = [f"{place * 0x9E3779B97F4A7C15 % 2**64:016x}0000400080000000" for place in range(number)]
     names = [f"{n[:8]}-{n[8:12]}-{n[12:16]}-{n[16:20]}-{n[20:]}" for n in names]
-    ages = [None if place % 3 == 0 else (place * 7919) % 7_000 for place in range(number)]
+    ages = [(None, place % 7_000, 7_000)[place % 3] for place in range(number)]
     lines = [Line(name, None if age is None else -age) for name, age in zip(names, ages, strict=True)]
     made = plan(lines[:250_000], lines[250_000:] + lines[::100])
     assert (made.plan.requested, made.plan.duplicates) == (number, number // 100)
