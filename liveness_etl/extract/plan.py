@@ -34,7 +34,8 @@ WINNER_COLUMNS: Final = ("images", "run_id")
 
 _FEW_IDS: Final = 10_000
 _COPIED_ROWS: Final = 262_144
-_RANGE_ROWS: Final = 131_072  # about so many ids are sorted or compared at a time
+_RANGE_ROWS: Final = 131_072  # about so many ids are sorted or compared at a time,
+_MOST_RANGES: Final = 64  # or more: each range is a scan, and the work must grow no faster than the ids
 _DAY_MS: Final = 86_400_000
 _BATCH_ROWS: Final = 4_096
 _GROUP_ROWS: Final = 16_384
@@ -224,7 +225,7 @@ def _take_lines(
 def _drop_repeated(engine: duckdb.DuckDBPyConnection, lines: int) -> int:
     """Keep the first line of each id; returns how many went."""
     engine.execute("CREATE TABLE repeated (session_id UUID, first_line BIGINT)")
-    ranges = math.ceil(lines / _RANGE_ROWS)
+    ranges = _ranges(lines)
     for number in range(ranges):
         low, high = (uuid.UUID(int=(edge << 128) // ranges - (edge == ranges)) for edge in (number, number + 1))
         engine.execute(
@@ -353,9 +354,13 @@ def _write_source(
     return SourcePlan(source, requested, to_ask, options.ceiling_of(source))
 
 
+def _ranges(rows: int) -> int:
+    return min(math.ceil(rows / _RANGE_ROWS), _MOST_RANGES)
+
+
 def _edges(engine: duckdb.DuckDBPyConnection, requested: int, values: Mapping[str, object]) -> list[int]:
     """Where to cut a source's ids by their place into ranges of about _RANGE_ROWS: the first edge to the last."""
-    ranges = math.ceil(requested / _RANGE_ROWS)
+    ranges = _ranges(requested)
     cuts: list[int] = []
     if ranges > 1:
         shares = [number / ranges for number in range(1, ranges)]
