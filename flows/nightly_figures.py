@@ -44,6 +44,7 @@ def figures(report: RunReport) -> str:
     tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [
         (("Run", row["run_id"]), run),
         (("Outcome", "Landed"), [(name, f"{count:,}") for name, count in row["by_outcome"]]),
+        (("Unmodelled member", "Answers"), [(name, f"{count:,}") for name, count in row["unmodelled_members"]]),
         (("Source", "Ids", "To ask", "Calls", "Throttled", "At most", "Because"), sources),
         (("Partition", "Published"), [(str(done.dt), what_was_published(done)) for done in report.published]),
     ]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,22 @@ def show_report(job: Job, report: RunReport) -> None:
             f"{ttl_seconds:g} s when they were first asked, so their results may be lost: "
             f"run the command sweep every {ttl_seconds / 3:g} s to prevent it"
         )
+    if row["unmodelled_members"]:
+        _stderr.print(f"warning: {unmodelled_warning(row)}", markup=False)
     for sweep in report.sweeps:
         if sweep.counts.stopped:
             _stderr.print(f"error: {sweep.counts.stopped}")
     if report.exit_code == 3:
         _stderr.print("incomplete: some ids have no result yet; run it again, what is final is not asked again")
+
+
+def unmodelled_warning(row: Mapping[str, Any]) -> str:
+    """What to do about members of the answers that botocore dropped."""
+    names = ", ".join(name for name, _ in row["unmodelled_members"])
+    return (
+        f"the service returned members that the installed botocore {version('botocore')} does not know, so they were "
+        f"not kept: {names}; upgrade boto3 and liveness-etl before the next run"
+    )
 
 
 def show_demo(report: RunReport, output: Path) -> None:
@@ -102,7 +114,8 @@ The tables are in {output}/. Next, try:
 def record_json(row: Mapping[str, Any]) -> str:
     """A `runs` row as JSON; times are ISO 8601."""
     plain = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-    plain["by_outcome"] = dict(row["by_outcome"])
+    for name in ("by_outcome", "unmodelled_members"):
+        plain[name] = dict(row[name])
     return json.dumps(plain, indent=2)
 
 

@@ -370,8 +370,10 @@ def finish_run(
     """Replace the run's record by the final one, drop the plan, and say with which code to exit."""
     store = open_output(job.settings)
     by_outcome: Counter[str] = Counter()
+    unmodelled: Counter[str] = Counter()
     for sweep in sweeps:
         by_outcome.update(sweep.by_outcome)
+        unmodelled.update(sweep.counts.unmodelled_members)
     landed = sum(by_outcome.values()) - by_outcome[NOT_ASKED]
     not_asked = plan.requested - plan.already_final - landed
     if completed and job.command == "run" and not_asked != by_outcome[NOT_ASKED]:
@@ -386,6 +388,7 @@ def finish_run(
         "by_outcome": sorted(by_outcome.items()),
         "expired_before_fetch": sum(sweep.counts.expired_before_fetch for sweep in sweeps),
         "completed": completed,
+        "unmodelled_members": sorted(unmodelled.items()),
     }
     records.write_run(store, row)
     drop_plan(job, plan)
@@ -426,6 +429,7 @@ def _started_row(job: Job, plan: Plan, sha256: str) -> dict[str, Any]:
         "by_outcome": [],
         "expired_before_fetch": 0,
         "completed": False,
+        "unmodelled_members": [],
     }
 
 

@@ -97,10 +97,11 @@ def _view_sql(store: Store, table: str) -> str:
             )
         return f"CREATE VIEW {table} AS SELECT {columns} WHERE false"
     name = "part-00000.parquet" if table not in ("runs", "rejects") else "*.parquet"
+    by_name = table == "runs"  # it gained a column; other tables are made again when theirs change
     pattern = f"{store.uri}/{table}/dt=*/{name}".replace("'", "''")
     return (
         f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
-        "hive_partitioning = true, hive_types = {'dt': DATE}, union_by_name = false)"
+        f"hive_partitioning = true, hive_types = {{'dt': DATE}}, union_by_name = {str(by_name).lower()})"
     )
 
 

@@ -1,9 +1,10 @@
 """The one module that calls Rekognition: client, call, error translation.
 
-Error codes, never HTTP statuses, tell errors apart (throttles come as 400). A 200 whose body is cut or no
-JSON does not raise in botocore: `parse_result` refuses it as an UnreadableAnswer.
+Error codes, never HTTP statuses, tell errors apart (throttles come as 400). Two of botocore's events make it
+stricter about answers than it is by itself: see `answer_body` and `members`.
 """
 
+import re
 import socket
 from collections.abc import Callable
 from importlib.metadata import version
@@ -16,6 +17,8 @@ import botocore.config
 import botocore.exceptions as boto_errors
 
 from liveness_etl.errors import UsageError
+from liveness_etl.extract.answer_body import send_within
+from liveness_etl.extract.members import UNMODELLED, check_members
 from liveness_etl.extract.retry import CallFailed
 from liveness_etl.transform.normalize import NO_SUCH_SESSION
 from liveness_etl.transform.result import Answer, UnreadableAnswer, masked, parse_result
@@ -50,6 +53,10 @@ CREDENTIALS: Final = frozenset(
 DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "NotAuthorized", "OptInRequired"})
 FINAL: Final = frozenset(NO_SUCH_SESSION)
 
+_OPERATION: Final = "GetFaceLivenessSessionResults"
+_CALL_TIMEOUTS: Final = 3  # an answer that trickles may take so many times as long as one that is silent
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+
 Fetch = Callable[[str], Answer]
 """One call for one session id. Raises CallFailed."""
 
@@ -59,7 +66,7 @@ def rekognition_client(
 ) -> Any:
     """A client that makes one attempt a call, with a connection for each worker. Raises UsageError."""
     try:
-        return session.client(
+        client = session.client(
             "rekognition",
             endpoint_url=endpoint_url,
             config=botocore.config.Config(
@@ -75,6 +82,12 @@ def rekognition_client(
         )
     except (boto_errors.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up Rekognition: {error}") from None
+    # botocore has no public way to bound what its HTTP session reads.
+    send = send_within(client._endpoint.http_session, _CALL_TIMEOUTS * timeout_seconds)
+    client.meta.events.register(f"before-send.rekognition.{_OPERATION}", send)
+    check = check_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
+    client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", check)
+    return client
 
 
 def check_reachable(endpoint_url: str, timeout_seconds: float) -> None:
@@ -101,12 +114,16 @@ def fetch_with(client: Any) -> Fetch:
     def fetch(session_id: str) -> Answer:
         try:
             answer = call(SessionId=session_id)
+        except CallFailed as failure:
+            raise failure from None
         except Exception as error:
             raise translated(error) from None
         try:
-            return parse_result(session_id, answer)
+            return parse_result(session_id, answer, unmodelled=answer.get(UNMODELLED, frozenset()))
         except UnreadableAnswer as error:
             raise CallFailed("UnreadableAnswer", str(error)) from None
+        except Exception as error:  # a bug, which one odd answer must not turn into the end of the run
+            raise CallFailed("UnreadableAnswer", f"it could not be parsed ({type(error).__name__})") from None
 
     return fetch
 
@@ -116,10 +133,11 @@ def translated(error: Exception) -> CallFailed:
     if isinstance(error, boto_errors.ClientError):
         details = error.response.get("Error", {})
         code = str(details.get("Code") or "UnknownError").rpartition("#")[2].partition(":")[0]
-        if code.isdigit():  # no AWS error body: botocore gives the HTTP status, and may quote the body as message
-            return CallFailed(f"Http{code}", "the answer holds no error of AWS")
+        if code.isascii() and code.isdigit():
+            # No AWS error body: botocore gives the HTTP status, and may quote the body as message.
+            return CallFailed(f"Http{code[:3]}", "the answer holds no error of AWS")
         return CallFailed(
-            masked(code)[:100],
+            code if _CODE.fullmatch(masked(code)) else "UnknownError",
             masked(str(details.get("Message") or "")),
             throttled=code in THROTTLED,
             credentials=code in CREDENTIALS,

@@ -10,14 +10,16 @@ import itertools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, Protocol
 
 from liveness_etl.extract.ask import Ask, Origin, Row, answer_row, failure_row, is_incomplete
 from liveness_etl.extract.breaker import Breaker
 from liveness_etl.extract.governor import Governor
+from liveness_etl.extract.members import count_members
 from liveness_etl.extract.rekognition import Fetch
 from liveness_etl.extract.retry import CallFailed, RetryPolicy
 from liveness_etl.transform.result import KeepImages
@@ -26,9 +28,11 @@ log = logging.getLogger(__name__)
 
 _IN_FLIGHT: Final = 32
 _MOST_IN_FLIGHT: Final = 512
+_LOOK_SECONDS: Final = 1.0  # how often calls are looked for that never end
 _BUSY_SHARE: Final = 0.8  # of one core: above it, more threads would only wait for each other
 
 _NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
+_NO_END: Final = CallFailed("TimeoutError", "the call did not end")
 
 
 class Landing(Protocol):
@@ -44,7 +48,8 @@ class Landing(Protocol):
 @dataclass
 class SweepCounts:
     """What a sweep did: calls, and ids. `finished` ids were handed to landing; `incomplete` ones of them would
-    be asked again by a rerun. `stopped` says in a sentence why the source was stopped, if it was."""
+    be asked again by a rerun. `unmodelled_members` counts answers by the names of members that botocore dropped.
+    `stopped` says in a sentence why the source was stopped, if it was."""
 
     calls: int = 0
     throttled_calls: int = 0
@@ -52,6 +57,7 @@ class SweepCounts:
     finished: int = 0
     incomplete: int = 0
     expired_before_fetch: int = 0
+    unmodelled_members: Counter[str] = field(default_factory=Counter)
     stopped: str | None = None
 
 
@@ -64,6 +70,8 @@ class _Pending:
     failures: int = 0
     throttles: int = 0
     last_failure: CallFailed | None = None
+    called: float | None = None
+    given_up: bool = False
 
     @property
     def calls(self) -> int:
@@ -104,6 +112,7 @@ class Sweep:
         self._under_way: set[_Pending] = set()
         self._waiting = 0
         self._workers = 0
+        self._left_behind = 0
         self._exhausted = False
         self._over = False  # what a call brings from now on comes too late
         self._bug: BaseException | None = None
@@ -116,7 +125,8 @@ class Sweep:
         """
         with self._changed:
             self._start_worker()
-            self._changed.wait_for(lambda: self._stopping.is_set() or self._done())
+            while not self._changed.wait_for(lambda: self._stopping.is_set() or self._done(), _LOOK_SECONDS):
+                self._leave_behind(time.monotonic())
             self._changed.wait_for(lambda: not self._under_way, drain_seconds)
             if self._bug is not None:
                 raise self._bug
@@ -152,10 +162,30 @@ class Sweep:
                         self._under_way.discard(pending)
                         if self._exhausted or self._stopping.is_set():
                             self._changed.notify_all()
+                if pending.given_up:
+                    return
         except BaseException as error:  # a bug: the run ends, and says so
             with self._changed:
                 self._bug = self._bug or error
             self.stop()
+
+    def _leave_behind(self, now: float) -> None:
+        """Give up ids whose call lasts longer than an id may take, and replace the workers that wait for them.
+
+        A timeout holds for each read of a socket: headers that come one byte at a time never end.
+        """
+        for pending in [each for each in self._under_way if each.called and now - each.called > self._retry.seconds]:
+            self._land(pending, self._failure_row(pending, _NO_END))
+            pending.given_up = True
+            self._left_behind += 1
+            self._workers -= 1
+            self._start_worker()
+        if self._left_behind >= _MOST_IN_FLIGHT and self.counts.stopped is None:
+            self.counts.stopped = (
+                f"source {self._origin.source} ({self._origin.region}): {self._left_behind} calls did not end; "
+                "check the endpoint and the network, and run again"
+            )
+            self._stopping.set()
 
     def _next(self) -> _Pending | None:
         """The next id, at the time when it may be asked; None when there is nothing more to do."""
@@ -204,6 +234,7 @@ class Sweep:
     def _count_call(self, pending: _Pending, now: float) -> None:
         self._governor.take(now)
         self._under_way.add(pending)
+        pending.called = now
         self.counts.calls += 1
         if pending.calls:
             self.counts.retried_calls += 1
@@ -234,8 +265,10 @@ class Sweep:
             return
         fetched_at = time.time()
         with self._changed:
+            pending.called = None
             self._governor.answered(time.monotonic(), started=started, throttled=False)
             self._breaker.answered()
+            count_members(self.counts.unmodelled_members, answer.unmodelled)
         result, all_kept = self._keep_images(answer, pending.ask.dt)
         self._land(
             pending,
@@ -251,6 +284,10 @@ class Sweep:
 
     def _failed(self, pending: _Pending, failure: CallFailed, started: float) -> None:
         now = time.monotonic()
+        with self._changed:
+            pending.called = None
+            if pending.given_up:
+                return
         pending.last_failure = failure
         pending.throttles += failure.throttled
         pending.failures += not failure.throttled
@@ -288,7 +325,7 @@ class Sweep:
 
     def _land(self, pending: _Pending, row: Row) -> None:
         with self._changed:  # also over `land`: who sees nothing under way may count on every row
-            if not self._over:
+            if not self._over and not pending.given_up:
                 self._under_way.discard(pending)
                 self._landing.land(pending.ask.dt, row)
                 self.counts.finished += 1

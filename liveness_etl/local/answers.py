@@ -8,6 +8,7 @@ import base64
 import functools
 import random
 import struct
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ _CHALLENGES = (
     _Challenge("FaceMovementChallenge", "1.0.0", 1.5, (1.6, 6.0)),
 )
 _CHALLENGE_WEIGHTS = (45, 25, 10, 20)
+_STRUCTURES = ("Challenge", "Metadata", "ReferenceImage", "AuditImages", "Feedback", "BoundingBox", "S3Object")
 
 
 def make_answer(config: LocalConfig, session_id: str, status: str, images: ImagePlan | None = None) -> dict[str, Any]:
@@ -68,7 +70,18 @@ def make_answer(config: LocalConfig, session_id: str, status: str, images: Image
     plan = images or _plan(config, session_id)
     if plan.mode != "none":
         answer.update(_images(config, plan, session_id, chance, succeeded))
+    _add_members(answer, config.extra_members)
     return answer
+
+
+def _add_members(members: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for name, value in extra.items():
+        there = members.get(name)
+        if isinstance(value, Mapping) and isinstance(there, dict | list):
+            for each in there if isinstance(there, list) else [there]:
+                _add_members(each, value)
+        elif name not in _STRUCTURES:
+            members[name] = value
 
 
 def _confidence(chance: random.Random, challenge: _Challenge, is_live: bool) -> float:

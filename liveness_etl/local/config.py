@@ -86,6 +86,11 @@ class LocalConfig:
     image_bucket: str = "liveness-images"
     image_prefix: str = "sessions"
 
+    extra_members: Mapping[str, Any] = field(default_factory=dict)
+    """Members that a newer service sends: added to the answer of every SUCCEEDED or FAILED session, to its
+    structures and to the entries of its lists. `{"Score": 1, "AuditImages": {"Blur": 2}}` adds one to the answer
+    and one to each audit image."""
+
     limit_tps: float | None = None
     """Accepted requests per second, one allowance for both operations; None: no limit."""
     limit_kind: str = "token_bucket"
@@ -167,6 +172,7 @@ def _check_numbers(config: LocalConfig) -> None:
         _require(_is_share(getattr(config, name)), f"{name} must be a share between 0 and 1")
     for name in ("answer_any", "count_ids"):
         _require(isinstance(getattr(config, name), bool), f"{name} must be true or false")
+    _require(isinstance(config.extra_members, Mapping), "extra_members must map names to values")
     _require(isinstance(config.seed, int), "seed must be a whole number")
     _require(config.start_seconds <= config.finish_seconds, "finish_seconds must not be below start_seconds")
 

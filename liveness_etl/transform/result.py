@@ -14,6 +14,7 @@ from typing import Any
 _MAX_IMAGES = 100  # the API returns at most 4 audit images; a longer list is a broken answer
 _MAX_FEEDBACK = 100  # the API returns at most 10
 _MAX_TEXT = 4096  # longer than any documented member
+_STATUS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # it becomes an outcome, which people group by
 
 
 class UnreadableAnswer(Exception):
@@ -67,17 +68,21 @@ class Answer:
 
     result: SessionResult
     image_bytes: tuple[bytes | None, ...]
+    unmodelled: frozenset[str] = frozenset()
+    """Names of members that botocore's model does not know, and so are not in the result."""
 
 
 KeepImages = Callable[[Answer, date], tuple[SessionResult, bool]]
 """Stores or drops an answer's image bytes; returns the result with references, and whether all were kept."""
 
 
-def parse_result(session_id: str, answer: Mapping[str, Any]) -> Answer:
+def parse_result(session_id: str, answer: Mapping[str, Any], *, unmodelled: frozenset[str] = frozenset()) -> Answer:
     """The parsed response of one call as an Answer. Raises UnreadableAnswer."""
     status = _text(answer, "Status")
     if not status:
         raise UnreadableAnswer("the answer has no Status")
+    if not _STATUS.fullmatch(status):
+        raise UnreadableAnswer("Status is no name")
     if answer.get("SessionId") != session_id:
         raise UnreadableAnswer("the answer is not about the session that was asked for")
     confidence = _number(answer, "Confidence")
@@ -100,7 +105,7 @@ def parse_result(session_id: str, answer: Mapping[str, Any]) -> Answer:
             (_text(entry, "Code"), _text(entry, "Message")) for entry in _list(answer, "Feedback", _MAX_FEEDBACK)
         ),
     )
-    return Answer(result, tuple(content for _, content in found))
+    return Answer(result, tuple(content for _, content in found), unmodelled)
 
 
 def _image(image_type: str, index: int, image: Mapping[str, Any]) -> tuple[Image, bytes | None]:

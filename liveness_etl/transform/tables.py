@@ -160,6 +160,11 @@ RUNS: Final = pa.schema(
         _field("by_outcome", pa.map_(pa.string(), pa.int64()), "this run's rows by outcome"),
         _count("expired_before_fetch", "ids first asked later than their time to live"),
         _field("completed", pa.bool_(), "the run ended by itself", nullable=False),
+        _field(
+            "unmodelled_members",
+            pa.map_(pa.string(), pa.int64()),
+            "answers that held a member which the installed botocore does not know, by its name; NULL in older files",
+        ),
     ]
 )
 

@@ -42,7 +42,7 @@ def test_columns_are_those_of_the_contract() -> None:
     assert " ".join(tables.RUNS.names) == (
         "run_id flow_run_id started_at finished_at command manifest_uri manifest_sha256 version lines requested "
         "duplicates rejected forgotten already_final landed not_asked calls throttled_calls retried_calls by_outcome "
-        "expired_before_fetch completed"
+        "expired_before_fetch completed unmodelled_members"
     )
     assert tables.REJECTS.names == ["run_id", "manifest_uri", "line_number", "reason"]
 
