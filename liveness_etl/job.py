@@ -57,10 +57,15 @@ def keep_images(settings: Settings) -> KeepImages:
     """What becomes of inline image bytes: stored under `images.uri` or the output, or discarded."""
     if settings.images.mode == "discard":
         return images.discard_images
+    return images.store_images(*image_place(settings))
+
+
+def image_place(settings: Settings) -> tuple[Store, str]:
+    """Where images stand that were stored, also if they are discarded now: a store, and a prefix in it."""
     if settings.images.uri is None:
-        return images.store_images(open_output(settings), "images/")
+        return open_output(settings), "images/"
     key = settings.images.kms_key_id or settings.output.kms_key_id
-    return images.store_images(_open(settings, settings.images.uri, key), "")
+    return _open(settings, settings.images.uri, key), ""
 
 
 def read_manifest(job: Job) -> manifest.ManifestReader:

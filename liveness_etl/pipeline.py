@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,18 @@ from liveness_etl.job import (
     Job,
     ceiling_of,
     check_source,
+    image_place,
     keep_images,
     open_output,
     read_manifest,
     source_client,
     source_region,
 )
-from liveness_etl.load import landing, publish, records
-from liveness_etl.load.landing_writer import LandingWriter, land_rescued
+from liveness_etl.load import landing, publish, records, rewrite
+from liveness_etl.load.images import erase_images
+from liveness_etl.load.landing_writer import EraseImages, LandingWriter, land_rescued
 from liveness_etl.load.lease import held_leases
+from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.settings import Settings
 from liveness_etl.storage import Store
 from liveness_etl.transform.normalize import NOT_ASKED
@@ -148,7 +152,7 @@ def plan_run(job: Job) -> tuple[Plan, dict[str, Any]]:
     store = open_output(job.settings)
     reader = read_manifest(job)
     with store.scratch() as folder, records.rejects_file(folder, job.run_id) as rejects:
-        land_rescued(store)
+        land_rescued(store, _image_eraser(job.settings))
         plan = _planned(job, store, folder, reader, rejects)
         for source in plan.sources:
             if source.to_ask:
@@ -203,6 +207,7 @@ def _planned(
                 ttl_seconds=job.settings.sweep.session_ttl_seconds,
                 ask_again=job.ask_again,
             ),
+            forgotten=read_tombstones(store).hex_digests(),
         )
 
 
@@ -252,7 +257,13 @@ def sweep_source(
     asks = read_asks(
         store.open(job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds
     )
-    writer = LandingWriter(store, job.run_id, f"{source}-{part}", checkpoint_seconds=settings.checkpoint_seconds)
+    writer = LandingWriter(
+        store,
+        job.run_id,
+        f"{source}-{part}",
+        checkpoint_seconds=settings.checkpoint_seconds,
+        erase_images=_image_eraser(job.settings),
+    )
     sweep = Sweep(
         origin,
         asks,
@@ -302,8 +313,12 @@ def sweep_source(
     if job.command == "sweep" and job.settings.publish.fold:
         for dt in writer.partitions:
             with store.lock(f"partition-{dt}"):
-                landing.fold(store, dt, at_least=MANY_PARTS)
+                rewrite.fold(store, dt, at_least=MANY_PARTS)
     return SweepReport(source, counts, dict(writer.by_outcome), not_asked, stop.is_set())
+
+
+def _image_eraser(settings: Settings) -> EraseImages:
+    return partial(erase_images, *image_place(settings))
 
 
 def slices_of(job: Job, source: SourcePlan) -> int:
