@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError
+from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError, UsageError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
@@ -33,6 +33,7 @@ from liveness_etl.job import (
     Job,
     ceiling_of,
     check_source,
+    erase_source_with,
     image_place,
     keep_images,
     open_output,
@@ -40,9 +41,11 @@ from liveness_etl.job import (
     source_client,
     source_region,
 )
+from liveness_etl.load import forget as erasure
 from liveness_etl.load import landing, publish, records, rewrite
+from liveness_etl.load.append import EraseImages
 from liveness_etl.load.images import erase_images
-from liveness_etl.load.landing_writer import EraseImages, LandingWriter, land_rescued
+from liveness_etl.load.landing_writer import LandingWriter, land_rescued
 from liveness_etl.load.lease import held_leases
 from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.settings import Settings
@@ -370,6 +373,39 @@ def landed_partitions(settings: Settings, first: date | None, last: date | None)
         for dt in landing.list_partitions(open_output(settings))
         if (first is None or dt >= first) and (last is None or dt <= last)
     ]
+
+
+def forget(
+    settings: Settings,
+    session_ids: Collection[str],
+    *,
+    with_source_images: bool = False,
+    progressed: Callable[[int, int], None] = lambda done, of: None,
+) -> erasure.Forgotten:
+    """Erase sessions for good. `progressed` is told of partitions done, of how many. Raises LivenessError."""
+    return erasure.forget(
+        open_output(settings),
+        image_place(settings),
+        session_ids,
+        partial(publish_partition, settings),
+        source_buckets=settings.images.source_buckets,
+        erase_source=erase_source_with(settings) if with_source_images else None,
+        progressed=progressed,
+    )
+
+
+def expire(settings: Settings) -> erasure.Expired:
+    """Erase what is older than `output.retention_days` and `images.retention_days`. Raises LivenessError."""
+    days, images_days = settings.output.retention_days, settings.images.retention_days
+    if days is None and images_days is None:
+        raise UsageError("nothing expires: set output.retention_days or images.retention_days in the configuration")
+    return erasure.expire(
+        open_output(settings),
+        image_place(settings),
+        keep_days=days,
+        keep_images_days=images_days,
+        today=datetime.now(UTC).date(),
+    )
 
 
 def finish_run(

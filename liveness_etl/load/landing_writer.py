@@ -9,13 +9,12 @@ in the run's record: it was asked for, and no row tells of it.
 """
 
 import contextlib
-import logging
 import os
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -25,48 +24,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.errors import StoreError
+from liveness_etl.load.append import EraseImages, append_rows, look_for_tombstones, no_images
 from liveness_etl.load.landing import Row, append_part, part_bytes
-from liveness_etl.load.rewrite import erase_forgotten
-from liveness_etl.load.tombstones import last_read, read_tombstones
 from liveness_etl.storage import Store, rescue_folder
 
 MOST_UNLANDED: Final = 5_000
 """Rows. No new call starts while more than these are unlanded."""
 
-EraseImages = Callable[[Collection[str], date], object]
-"""Erases the stored images of ids in a partition. Raises StoreError."""
-
 _PATIENCE_SECONDS: Final = 60.0
 _START_SHARE: Final = 0.75  # of checkpoint_seconds: the rest is for the write itself
-
-log = logging.getLogger(__name__)
-
-
-def _no_images(session_ids: Collection[str], dt: date) -> None:
-    """Where no image was stored."""
-
-
-def append_rows(store: Store, dt: date, name: str, rows: Sequence[Row], erase_images: EraseImages = _no_images) -> None:
-    """Land rows as one part under a new name, but none of an id that was erased. Raises StoreError.
-
-    It looks for tombstones when the part is durable; `forget` writes its tombstone before it lists landing. So one of
-    the two sees the other, whichever is first, and erases what was landed and the images that came before it.
-    """
-    session_ids = [str(row["session_id"]) for row in rows]
-    known = last_read(store).among(session_ids)
-    if kept := [row for row in rows if row["session_id"] not in known]:
-        append_part(store, dt, name, part_bytes(kept))
-    _look_for_tombstones(store, dt, session_ids, erase_images)
-
-
-def _look_for_tombstones(store: Store, dt: date, session_ids: Sequence[str], erase_images: EraseImages) -> None:
-    forgotten = read_tombstones(store).among(session_ids)
-    if forgotten:
-        erase_forgotten(store, dt, forgotten)
-        try:
-            erase_images(forgotten, dt)
-        except StoreError as error:  # the other answers must not be lost for it
-            log.warning("%s: run the forget once more that erased sessions of %s", error, dt)
 
 
 class LandingWriter:
@@ -83,7 +49,7 @@ class LandingWriter:
         tag: str,
         *,
         checkpoint_seconds: float,
-        erase_images: EraseImages = _no_images,
+        erase_images: EraseImages = no_images,
     ) -> None:
         self._store, self._stem, self._erase_images = store, f"{run_id}-{tag}", erase_images
         self._period = checkpoint_seconds * _START_SHARE
@@ -200,7 +166,7 @@ class LandingWriter:
         return f"{self._stem}-{uuid.uuid4().hex[:12]}"
 
 
-def land_rescued(store: Store, erase_images: EraseImages = _no_images) -> int:
+def land_rescued(store: Store, erase_images: EraseImages = no_images) -> int:
     """Land the parts that an earlier run had to rescue for this store; returns how many there were."""
     parts = _rescued(store)
     for part in parts:
@@ -209,7 +175,7 @@ def land_rescued(store: Store, erase_images: EraseImages = _no_images) -> int:
             content = part.read_bytes()
             append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", content)
             session_ids = _rows(part, content).column("session_id").to_pylist()
-            _look_for_tombstones(store, dt, session_ids, erase_images)
+            look_for_tombstones(store, dt, session_ids, erase_images)
             part.unlink()
     return len(parts)
 
