@@ -57,6 +57,8 @@ def show_forgotten(forgotten: Forgotten) -> None:
     print("  manifests, and the backend that writes them (these ids are not asked for again)")
     print("  results of queries, reports and exports made before")
     print("  backups, replicas and other copies of the output or of its buckets")
+    print("  logs written with --verbose or log.level DEBUG")
+    print("  temporary files of processes that were killed (.tmp/ of a folder clears itself after a day)")
     print("  answers that other machines hold because they could not land them (they land without these ids)")
 
 

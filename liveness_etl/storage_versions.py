@@ -4,8 +4,6 @@ A bucket that never had versioning lists each object as one version called "null
 It takes the permissions s3:ListBucketVersions and s3:DeleteObjectVersion.
 """
 
-import os
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +15,7 @@ UNVERSIONED: Final = "null"
 """The version id of an object that was written while its bucket had no versioning."""
 
 _MOST_A_REQUEST: Final = 1_000
+_FEW: Final = 100
 
 
 @dataclass(frozen=True)
@@ -40,32 +39,16 @@ def list_versions(
 ) -> Iterator[Version]:
     """All versions under a prefix by key, the latest of each key first.
 
-    `below` (sorted) takes only what is in folders of these names directly under the prefix. The listing jumps to the
-    next of them at the end of a page: as many requests as there are names or pages, whichever are fewer.
+    `below` (sorted) takes only what is in folders of these names directly under the prefix: a request for each of a
+    few, and for many a listing of all.
     """
-    names = [""] if below is None else below
-    if not names:
-        return
-    narrow = prefix
-    if below is not None:
-        narrow += os.path.commonprefix([f"{names[0]}/", f"{names[-1]}/"])  # noqa: RUF071  # of characters, for a key
-    wanted = set(names)
-    start = {} if below is None else {"KeyMarker": prefix + names[0]}
-    while True:
-        page = client.list_object_versions(**where, Prefix=narrow, **start)
-        for version in _of_page(page):
-            if below is None or version.key[len(prefix) :].partition("/")[0] in wanted:
-                yield version
-        if not page["IsTruncated"]:
-            return
-        start = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
-        if below is not None:
-            reached = page["NextKeyMarker"][len(prefix) :].partition("/")[0]
-            following = bisect_left(names, reached)
-            if following == len(names):
-                return
-            if names[following] != reached:
-                start = {"KeyMarker": prefix + names[following]}
+    few = below is not None and len(below) <= _FEW
+    wanted = None if few or below is None else set(below)
+    for narrow in [f"{prefix}{name}/" for name in below or ()] if few else [prefix]:
+        for page in client.get_paginator("list_object_versions").paginate(**where, Prefix=narrow):
+            for version in _of_page(page):
+                if wanted is None or version.key[len(prefix) :].partition("/")[0] in wanted:
+                    yield version
 
 
 def purge(client: Any, where: dict[str, Any], prefix: str, below: Sequence[str] | None, current: bool) -> Purged:
