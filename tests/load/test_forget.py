@@ -284,6 +284,18 @@ def test_crash_test_dies_at_every_step(versioned: S3Store) -> None:
     assert 10 < 1_000 - steps._left <= 18
 
 
+def test_part_written_again_takes_the_place_of_a_fold_at_once(folder_store: LocalStore) -> None:
+    """Died before the fold was deleted: from the moment that the new part stands, nobody reads the fold."""
+    for number in (1, 2):
+        land(folder_store, some_rows([number]))
+    rewrite.fold(folder_store, DT)
+    with suppress(Died):
+        erase(Dying(folder_store, 2), ONE)  # type: ignore[arg-type]  # after the tombstone and the part
+    landed = landing.read_landed(folder_store, DT)
+    assert (len(landed.parts), len(landed.covered)) == (1, 1)
+    assert landed_ids(folder_store) == [TWO]
+
+
 def test_tombstone_alone_keeps_the_id_out_of_what_is_made_from_now_on(store: Store) -> None:
     """Killed right after it: the tables that are made next have no row of it, nor has a fold."""
     land(store, some_rows())
