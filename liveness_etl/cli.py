@@ -185,6 +185,46 @@ def query(
     run_query(settings.output, sql, form)
 
 
+@app.command()
+def forget(
+    session_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SESSION_ID]...", help="Ids to erase; they stay in the shell's history."),
+    ] = None,
+    id_file: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="File with one id per line; - is standard input.")
+    ] = None,
+    output: OutputOption = None,
+    with_source_images: Annotated[
+        bool,
+        typer.Option(
+            "--with-source-images", help="Also the S3 objects that AWS wrote, in the buckets of images.source_buckets."
+        ),
+    ] = False,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Instead of ids: what is older than the configured retention_days.")
+    ] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Erase sessions for good from landing, tables and stored images, and say what that does not reach."""
+    from liveness_etl import forget_command, pipeline
+
+    found = forget_command.read_ids(session_ids or [], id_file)
+    if expired and (found or with_source_images):
+        raise UsageError("--expired erases by age: give it alone, or ids without it")
+    if not expired and not found:
+        raise UsageError("no session ids: give them as arguments or with --from FILE (or --expired)")
+    settings = _settings(config, output, None, quiet, verbose, log_format)
+    if expired:
+        forget_command.show_expired(pipeline.expire(settings))
+        return
+    options = {} if quiet else {"progressed": forget_command.partitions_done()}
+    forget_command.show_forgotten(pipeline.forget(settings, found, with_source_images=with_source_images, **options))
+
+
 @app.command("local-rekognition")
 def local_rekognition(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,

@@ -64,6 +64,8 @@ def show_report(job: Job, report: RunReport) -> None:
         _stderr.print(
             f"manifest: {row['duplicates']:,} repeated and {row['rejected']:,} malformed lines (see the table rejects)"
         )
+    if row["forgotten"]:
+        _stderr.print(f"forgotten: {row['forgotten']:,} lines name sessions that were erased, and were not asked")
     if row["expired_before_fetch"]:
         ttl_seconds = job.settings.sweep.session_ttl_seconds
         share = 100 * row["expired_before_fetch"] / row["requested"]
@@ -151,6 +153,8 @@ def show_forecast(plan: Plan, too_late: Mapping[str, int], ttl_seconds: float) -
         console.print("a run asks Service Quotas for the account's own quota; plan makes no call", soft_wrap=True)
     if plan.duplicates or plan.rejected:
         console.print(f"{plan.duplicates:,} lines repeat an id, {plan.rejected:,} are malformed")
+    if plan.forgotten:
+        console.print(f"{plan.forgotten:,} lines name sessions that were erased")
 
 
 class _Lines(Observer):

@@ -10,6 +10,7 @@ from liveness_etl.errors import UsageError
 from liveness_etl.extract import account, manifest, rekognition
 from liveness_etl.extract.ceiling import Ceiling, source_ceiling
 from liveness_etl.load import images
+from liveness_etl.load.forget import EraseSource
 from liveness_etl.settings import Settings, Source
 from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.result import KeepImages
@@ -57,10 +58,25 @@ def keep_images(settings: Settings) -> KeepImages:
     """What becomes of inline image bytes: stored under `images.uri` or the output, or discarded."""
     if settings.images.mode == "discard":
         return images.discard_images
+    return images.store_images(*image_place(settings))
+
+
+def image_place(settings: Settings) -> tuple[Store, str]:
+    """Where images stand that were stored, also if they are discarded now: a store, and a prefix in it."""
     if settings.images.uri is None:
-        return images.store_images(open_output(settings), "images/")
+        return open_output(settings), "images/"
     key = settings.images.kms_key_id or settings.output.kms_key_id
-    return images.store_images(_open(settings, settings.images.uri, key), "")
+    return _open(settings, settings.images.uri, key), ""
+
+
+def erase_source_with(settings: Settings) -> EraseSource:
+    """Erases S3Objects that AWS wrote, with the S3 settings of the output."""
+    from liveness_etl.storage_s3 import S3Store, s3_client
+
+    output = settings.output
+    client = s3_client(output.endpoint_url, output.region, output.profile)
+    # Not under expected_bucket_owner: these buckets may well be another account's than the output.
+    return lambda bucket, name, version: S3Store(f"s3://{bucket}", client).erase_version(name, version)
 
 
 def read_manifest(job: Job) -> manifest.ManifestReader:

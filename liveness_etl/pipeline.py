@@ -9,11 +9,12 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError
+from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError, UsageError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
@@ -32,15 +33,21 @@ from liveness_etl.job import (
     Job,
     ceiling_of,
     check_source,
+    erase_source_with,
+    image_place,
     keep_images,
     open_output,
     read_manifest,
     source_client,
     source_region,
 )
-from liveness_etl.load import landing, publish, records
+from liveness_etl.load import forget as erasure
+from liveness_etl.load import landing, publish, records, rewrite
+from liveness_etl.load.append import EraseImages
+from liveness_etl.load.images import erase_images
 from liveness_etl.load.landing_writer import LandingWriter, land_rescued
 from liveness_etl.load.lease import held_leases
+from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.settings import Settings
 from liveness_etl.storage import Store
 from liveness_etl.transform.normalize import NOT_ASKED
@@ -148,7 +155,7 @@ def plan_run(job: Job) -> tuple[Plan, dict[str, Any]]:
     store = open_output(job.settings)
     reader = read_manifest(job)
     with store.scratch() as folder, records.rejects_file(folder, job.run_id) as rejects:
-        land_rescued(store)
+        land_rescued(store, _image_eraser(job.settings))
         plan = _planned(job, store, folder, reader, rejects)
         for source in plan.sources:
             if source.to_ask:
@@ -204,6 +211,7 @@ def _planned(
                 ask_again=job.ask_again,
                 attributes=bool(job.settings.manifest.attributes),
             ),
+            forgotten=read_tombstones(store).hex_digests(),
         )
 
 
@@ -253,7 +261,13 @@ def sweep_source(
     asks = read_asks(
         store.open(job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds
     )
-    writer = LandingWriter(store, job.run_id, f"{source}-{part}", checkpoint_seconds=settings.checkpoint_seconds)
+    writer = LandingWriter(
+        store,
+        job.run_id,
+        f"{source}-{part}",
+        checkpoint_seconds=settings.checkpoint_seconds,
+        erase_images=_image_eraser(job.settings),
+    )
     sweep = Sweep(
         origin,
         asks,
@@ -303,8 +317,12 @@ def sweep_source(
     if job.command == "sweep" and job.settings.publish.fold:
         for dt in writer.partitions:
             with store.lock(f"partition-{dt}"):
-                landing.fold(store, dt, at_least=MANY_PARTS)
+                rewrite.fold(store, dt, at_least=MANY_PARTS)
     return SweepReport(source, counts, dict(writer.by_outcome), not_asked, stop.is_set())
+
+
+def _image_eraser(settings: Settings) -> EraseImages:
+    return partial(erase_images, *image_place(settings))
 
 
 def slices_of(job: Job, source: SourcePlan) -> int:
@@ -356,6 +374,39 @@ def landed_partitions(settings: Settings, first: date | None, last: date | None)
         for dt in landing.list_partitions(open_output(settings))
         if (first is None or dt >= first) and (last is None or dt <= last)
     ]
+
+
+def forget(
+    settings: Settings,
+    session_ids: Collection[str],
+    *,
+    with_source_images: bool = False,
+    progressed: Callable[[int, int], None] = lambda done, of: None,
+) -> erasure.Forgotten:
+    """Erase sessions for good. `progressed` is told of partitions done, of how many. Raises LivenessError."""
+    return erasure.forget(
+        open_output(settings),
+        image_place(settings),
+        session_ids,
+        partial(publish_partition, settings),
+        source_buckets=settings.images.source_buckets,
+        erase_source=erase_source_with(settings) if with_source_images else None,
+        progressed=progressed,
+    )
+
+
+def expire(settings: Settings) -> erasure.Expired:
+    """Erase what is older than `output.retention_days` and `images.retention_days`. Raises LivenessError."""
+    days, images_days = settings.output.retention_days, settings.images.retention_days
+    if days is None and images_days is None:
+        raise UsageError("nothing expires: set output.retention_days or images.retention_days in the configuration")
+    return erasure.expire(
+        open_output(settings),
+        image_place(settings),
+        keep_days=days,
+        keep_images_days=images_days,
+        today=datetime.now(UTC).date(),
+    )
 
 
 def finish_run(

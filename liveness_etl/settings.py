@@ -233,8 +233,6 @@ def unread_keys(settings: Settings) -> list[str]:
 
 _UNREAD = {  # accepted, since a configuration may be shared with a newer version
     "manifest": ("lookback_days",),
-    "output": ("retention_days",),
-    "images": ("source_buckets", "retention_days"),
     "report": tuple(Report.model_fields),
     "alerts": tuple(Alerts.model_fields),
 }

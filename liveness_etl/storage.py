@@ -40,6 +40,17 @@ class Entry:
     etag: str
 
 
+@dataclass(frozen=True)
+class Purged:
+    """How much was erased for good: objects, and old versions of objects (delete markers included)."""
+
+    objects: int = 0
+    versions: int = 0
+
+    def __add__(self, other: "Purged") -> "Purged":
+        return Purged(self.objects + other.objects, self.versions + other.versions)
+
+
 class Store(Protocol):
     """What the rooms may ask of an output, whatever it is made of. All methods raise StoreError."""
 
@@ -66,6 +77,16 @@ class Store(Protocol):
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete; a path that is gone already is no error."""
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The names of the folders directly below `prefix` (which ends in `/`), sorted, temporary ones too."""
+
+    def purge(self, prefix: str, *, below: Sequence[str] | None = None, current: bool = False) -> Purged:
+        """Erase for good what the store keeps of old versions of objects whose path starts with `prefix`.
+
+        With `current` the objects too, temporary ones as well; `prefix` then ends in `/`. `below` (sorted) leaves it
+        at what is in folders of these names directly below the prefix. Messages of errors name the prefix alone.
+        """
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Mutual exclusion between processes of this host (on S3 there is none: use `expect`)."""
@@ -187,6 +208,29 @@ class LocalStore:
             else:
                 with contextlib.suppress(FileNotFoundError):
                     _fsync_folder(folder)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        try:
+            with os.scandir(self.root / prefix) as children:
+                return sorted(child.name for child in children if child.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _local_error("list", self.root / prefix, error) from None
+
+    def purge(self, prefix: str, *, below: Sequence[str] | None = None, current: bool = False) -> Purged:
+        base, files = self.root / prefix, 0
+        if not current or not base.is_dir():
+            return Purged()  # a folder keeps no old versions
+        try:
+            for folder in [base] if below is None else [base / name for name in below]:
+                with contextlib.suppress(FileNotFoundError):  # another one erases the same
+                    files += sum(len(names) for _, _, names in os.walk(folder))
+                    shutil.rmtree(folder)
+            _fsync_folder(base if base.is_dir() else base.parent)
+        except OSError as error:
+            raise _local_error("erase what is below", base, error) from None
+        return Purged(files)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

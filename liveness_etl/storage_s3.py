@@ -21,8 +21,10 @@ import botocore.config
 import botocore.exceptions
 import pyarrow as pa
 
+from liveness_etl import storage_versions
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
-from liveness_etl.storage import ABSENT, Entry
+from liveness_etl.storage import ABSENT, Entry, Purged
+from liveness_etl.storage_versions import UNVERSIONED
 
 _PART_BYTES = 32 * 1024 * 1024
 _WHOLE_BYTES = 8 * 1024 * 1024
@@ -147,6 +149,28 @@ class S3Store:
             for failed in answer.get("Errors", ()):
                 raise StoreError(f"cannot delete s3://{self.bucket}/{failed['Key']}: {failed.get('Code')}")
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        with self._translated("list the versions of", prefix):
+            return storage_versions.list_folders(self._client, self._bucket_of_versions, self._prefix + prefix)
+
+    def purge(self, prefix: str, *, below: Sequence[str] | None = None, current: bool = False) -> Purged:
+        with self._translated("erase versions of", prefix):
+            return storage_versions.purge(self._client, self._bucket_of_versions, self._prefix + prefix, below, current)
+
+    def erase_version(self, path: str, version_id: str | None) -> bool:
+        """Erase exactly this version of an object; one that is gone already is no error.
+
+        Without a version id: the object, where its bucket never kept versions of it, else nothing and False.
+        """
+        with translated_s3_errors("erase an object in", f"s3://{self.bucket}"):
+            target = self._object(path)
+            if version_id is None:
+                versions = storage_versions.list_versions(self._client, self._bucket_of_versions, target["Key"])
+                if any(found.version_id != UNVERSIONED for found in versions if found.key == target["Key"]):
+                    return False
+            self._client.delete_object(**target, VersionId=version_id or UNVERSIONED)
+        return True
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         yield
@@ -170,6 +194,10 @@ class S3Store:
                 return cast("bytes", answer["Body"].read())
         except Conflict as error:
             raise Missing(str(error)) from None
+
+    @property
+    def _bucket_of_versions(self) -> dict[str, Any]:
+        return {"Bucket": self.bucket, **self._owner}
 
     def _object(self, path: str) -> dict[str, Any]:
         return {"Bucket": self.bucket, "Key": self._prefix + path, **self._owner}

@@ -94,12 +94,15 @@ def plan_manifest(
     read_prior: Callable[[date, Sequence[str]], Iterable[pa.RecordBatch]],
     folder: Path,
     options: PlanOptions,
+    forgotten: Sequence[str] = (),
 ) -> Plan:
     """Plan the chunks of a manifest, each (ids, lines, rejected), and write `folder/<source>` for each source.
 
-    `read_prior(dt, columns)` gives those columns of a partition's landing rows.
+    `read_prior(dt, columns)` gives those columns of a partition's landing rows. `forgotten` are the SHA-256 of erased
+    ids, in hexadecimal: every line with one of them counts as forgotten, none as a duplicate.
     """
     lines, rejected = _take_lines(engine, chunks, options)
+    erased = _drop_forgotten(engine, forgotten) if forgotten else 0
     duplicates = _drop_repeated(engine, lines)
     partitions = tuple(row[0] for row in engine.execute("SELECT DISTINCT dt FROM lines ORDER BY dt").fetchall())
     engine.execute("CREATE TABLE prior (session_id UUID, final BOOLEAN, best_rank TINYINT, first_read BIGINT)")
@@ -116,7 +119,7 @@ def plan_manifest(
         requested=sum(source.requested for source in sources),
         duplicates=duplicates,
         rejected=rejected,
-        forgotten=0,
+        forgotten=erased,
         sources=sources,
         partitions=partitions,
     )
@@ -220,6 +223,14 @@ def _take_lines(
         lines += read
         rejected += refused
     return lines, rejected
+
+
+def _drop_forgotten(engine: duckdb.DuckDBPyConnection, forgotten: Sequence[str]) -> int:
+    """Drop the lines whose id was erased; returns how many they were."""
+    engine.register("forgotten", pa.table({"digest": pa.array(forgotten, pa.string())}))
+    dropped = engine.execute("DELETE FROM lines USING forgotten WHERE sha256(session_id::VARCHAR) = digest").fetchone()
+    engine.unregister("forgotten")
+    return int(dropped[0]) if dropped else 0
 
 
 def _drop_repeated(engine: duckdb.DuckDBPyConnection, lines: int) -> int:

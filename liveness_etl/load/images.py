@@ -4,12 +4,17 @@
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
+from typing import Final
 
 from liveness_etl.errors import Conflict, StoreError
-from liveness_etl.storage import ABSENT, Store
+from liveness_etl.storage import ABSENT, Purged, Store
 from liveness_etl.transform.result import Answer, Image, KeepImages, SessionResult
+
+_PARTITIONS_AT_ONCE: Final = 8
 
 
 def discard_images(answer: Answer, dt: date) -> tuple[SessionResult, bool]:
@@ -42,6 +47,23 @@ def store_images(store: Store, prefix: str) -> KeepImages:
         return replace(answer.result, images=tuple(images)), all_kept
 
     return keep
+
+
+def erase_images(store: Store, prefix: str, session_ids: Collection[str], dt: date | None = None) -> Purged:
+    """Erase what is stored below `prefix` of these ids, in one partition or in all, with all old versions.
+
+    Found by its place, so images without a row go too. Raises StoreError, which names no id.
+    """
+    partitions = image_partitions(store, prefix) if dt is None else [f"dt={dt.isoformat()}"]
+    below = sorted(session_ids)
+    with ThreadPoolExecutor(_PARTITIONS_AT_ONCE) as pool:
+        erased = pool.map(lambda name: store.purge(f"{prefix}{name}/", below=below, current=True), partitions)
+        return sum(erased, Purged())
+
+
+def image_partitions(store: Store, prefix: str) -> Sequence[str]:
+    """The folders `dt=D` below `prefix`, those with nothing but old versions too."""
+    return [name for name in store.folders(prefix) if name.startswith("dt=")]
 
 
 def _put(store: Store, folder: str, image: Image, content: bytes) -> str:

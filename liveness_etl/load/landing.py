@@ -1,16 +1,15 @@
 """The landing zone: `landing/dt=D/*.parquet`, append-only, one nested row per answer.
 
-A part is written whole under a new name and never changed. Fold replaces many parts by one that names them
-in its metadata: so a part and the fold that holds its rows may both be there after a crash, and readers know.
+A part is written whole under a new name and never changed. Fold (`load.rewrite`) replaces many parts by one that names
+them in its metadata: so a part and the fold that holds its rows may both be there after a crash, and readers know.
 """
 
 import hashlib
 import json
-import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -26,9 +25,8 @@ from liveness_etl.transform.tables import CONTRACT_VERSION, LANDING
 
 VERSION_KEY: Final = b"liveness_etl.contract_version"
 FOLDED_KEY: Final = b"liveness_etl.folded"
+FOLD_MARK: Final = "fold-"
 
-_FOLD_MARK: Final = "fold-"
-_FOLD_UNTIL_BYTES: Final = 64 * 1024 * 1024  # a larger part is left alone: folding must not grow with history
 _BATCH_ROWS: Final = 16_384
 _OPEN_AHEAD: Final = 8
 _TRIES: Final = 10
@@ -39,11 +37,15 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Landed:
-    """A partition's landing at one moment: its parts, those already held by a fold, and what they come from."""
+    """A partition's landing at one moment: its parts, those already held by a fold, and what they come from.
+
+    `origins` names the parts that sweeps wrote, and the tombstones for which rows were taken out since.
+    """
 
     parts: tuple[Entry, ...]
     covered: tuple[Entry, ...]
     fingerprint: str
+    origins: frozenset[str] = frozenset()
 
 
 def folder_of(dt: date) -> str:
@@ -78,14 +80,14 @@ def read_landed(store: Store, dt: date) -> Landed:
     parts = [entry for entry in store.list(folder_of(dt)) if entry.path.endswith(".parquet")]
     origins: dict[str, frozenset[str]] = {}
     for part in parts:
-        if _stem(part).startswith(_FOLD_MARK):
-            with _opened(store, part) as file:
+        if stem(part).startswith(FOLD_MARK):
+            with opened(store, part) as file:
                 origins[part.path] = frozenset(json.loads(file.schema_arrow.metadata[FOLDED_KEY]))
     folded = frozenset().union(*origins.values())
-    covered = tuple(part for part in parts if _stem(part) in folded)
-    every = folded | {_stem(part) for part in parts if part.path not in origins}
+    covered = tuple(part for part in parts if stem(part) in folded)
+    every = folded | {stem(part) for part in parts if part.path not in origins}
     digest = hashlib.sha256("\n".join([CONTRACT_VERSION, *sorted(every)]).encode()).hexdigest()
-    return Landed(tuple(part for part in parts if _stem(part) not in folded), covered, digest)
+    return Landed(tuple(part for part in parts if stem(part) not in folded), covered, digest, every)
 
 
 def scan(store: Store, parts: Sequence[Entry], columns: Sequence[str] = ()) -> pa.RecordBatchReader:
@@ -127,50 +129,6 @@ def scan_partition(store: Store, dt: date, columns: Sequence[str]) -> Iterator[p
                 raise
 
 
-def fold(store: Store, dt: date, *, at_least: int = 2) -> int:
-    """Make one part of a partition's small parts, if there are `at_least` so many; returns how many went.
-
-    Deletes only parts whose rows are in a durable fold. The caller holds the partition's lock.
-    """
-    try:
-        landed = read_landed(store, dt)
-        store.delete(part.path for part in landed.covered)
-        small = [part for part in landed.parts if part.size < _FOLD_UNTIL_BYTES]
-        if len(small) < at_least:
-            return 0
-        _write_fold(store, dt, small)
-    except Missing:
-        return 0  # another fold was faster
-    store.delete(part.path for part in small)
-    return len(small)
-
-
-def _write_fold(store: Store, dt: date, parts: Sequence[Entry]) -> None:
-    origins: set[str] = set()
-    for part in parts:
-        with _opened(store, part) as file:
-            held = file.schema_arrow.metadata.get(FOLDED_KEY)
-        origins |= set(json.loads(held)) if held else {_stem(part)}
-    metadata = {VERSION_KEY: CONTRACT_VERSION, FOLDED_KEY: json.dumps(sorted(origins))}
-    with store.scratch() as folder:
-        ready = folder / "fold"
-        with pq.ParquetWriter(ready, LANDING.with_metadata(metadata), compression="zstd") as writer:
-            for table in _row_groups(scan(store, parts)):
-                writer.write_table(table)
-        store.put(f"{folder_of(dt)}{_FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
-
-
-def _row_groups(batches: Iterable[pa.RecordBatch], rows: int = 32_768) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(len(one) for one in held) >= rows:
-            yield pa.Table.from_batches(held).cast(LANDING)
-            held.clear()
-    if held:
-        yield pa.Table.from_batches(held).cast(LANDING)
-
-
 def _batches(store: Store, parts: Sequence[Entry], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     left = iter(parts)
     with ThreadPoolExecutor(_OPEN_AHEAD) as pool:
@@ -196,7 +154,8 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _opened(store: Store, part: Entry):  # type: ignore[no-untyped-def]  # a pyarrow ParquetFile
+def opened(store: Store, part: Entry) -> AbstractContextManager[pq.ParquetFile]:
+    """A part as an open Parquet file. Raises as `scan` does."""
     return _parquet_file(store, part, store.open(part.path))
 
 
@@ -226,5 +185,6 @@ def _damage_named(store: Store, part: Entry) -> Iterator[None]:
         ) from None
 
 
-def _stem(part: Entry) -> str:
+def stem(part: Entry) -> str:
+    """The name by which a fold knows a part."""
     return PurePosixPath(part.path).stem

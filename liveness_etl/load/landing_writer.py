@@ -1,7 +1,11 @@
 """Makes answers durable within seconds: a buffer of rows that a thread of its own lands.
 
-Nothing is forgotten: rows leave the buffer only when they are durable, in the landing zone or, where the
-store cannot be written, in a rescue part in this user's state folder, which the next run lands.
+No row is lost: rows leave the buffer only when they are durable, in the landing zone or, where the store cannot be
+written, in a rescue part in this user's state folder, which the next run lands.
+
+An id that was erased does not come back, also where its answer was in flight meanwhile: `append_rows` looks for
+tombstones when a part is durable, which costs one listing a part. An answer that is left out still counts as landed
+in the run's record: it was asked for, and no row tells of it.
 """
 
 import contextlib
@@ -10,12 +14,17 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from liveness_etl.errors import StoreError
+from liveness_etl.load.append import EraseImages, append_rows, look_for_tombstones, no_images
 from liveness_etl.load.landing import Row, append_part, part_bytes
 from liveness_etl.storage import Store, rescue_folder
 
@@ -40,8 +49,9 @@ class LandingWriter:
         tag: str,
         *,
         checkpoint_seconds: float,
+        erase_images: EraseImages = no_images,
     ) -> None:
-        self._store, self._stem = store, f"{run_id}-{tag}"
+        self._store, self._stem, self._erase_images = store, f"{run_id}-{tag}", erase_images
         self._period = checkpoint_seconds * _START_SHARE
         self.by_outcome: Counter[str] = Counter()
         self.partitions: set[date] = set()
@@ -133,7 +143,7 @@ class LandingWriter:
 
     def _write(self) -> None:
         for dt, rows in _by_partition(self._writing).items():
-            append_part(self._store, dt, self._name(), part_bytes(rows))
+            append_rows(self._store, dt, self._name(), rows, self._erase_images)
             self.by_outcome.update(str(row["status"] or row["error_code"]) for row in rows)
             self.partitions.add(dt)
             with self._changed:
@@ -156,15 +166,46 @@ class LandingWriter:
         return f"{self._stem}-{uuid.uuid4().hex[:12]}"
 
 
-def land_rescued(store: Store) -> int:
+def land_rescued(store: Store, erase_images: EraseImages = no_images) -> int:
     """Land the parts that an earlier run had to rescue for this store; returns how many there were."""
-    parts = sorted(rescue_folder(store.uri).glob("dt=*/*.parquet"))
+    parts = _rescued(store)
     for part in parts:
         dt = date.fromisoformat(part.parent.name.removeprefix("dt="))
         with contextlib.suppress(FileNotFoundError):  # another run lands them at the same time
-            append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", part.read_bytes())
+            content = part.read_bytes()
+            append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", content)
+            session_ids = _rows(part, content).column("session_id").to_pylist()
+            look_for_tombstones(store, dt, session_ids, erase_images)
             part.unlink()
     return len(parts)
+
+
+def forget_rescued(store: Store, session_ids: Collection[str]) -> int:
+    """Take the rows of these ids out of the rescue parts of this user for this store; returns how many they were."""
+    forgotten = 0
+    for part in _rescued(store):
+        with contextlib.suppress(FileNotFoundError):  # a run lands it at this moment, and finds the tombstones
+            rows = _rows(part, part.read_bytes())
+            gone = pc.is_in(rows.column("session_id"), pa.array(sorted(session_ids), pa.string()))
+            if pc.any(gone).as_py():
+                if not pc.all(gone).as_py():
+                    kept = pa.BufferOutputStream()
+                    pq.write_table(rows.filter(pc.invert(gone)), kept, compression="zstd")
+                    _write_private(part.with_stem(f"{part.stem}-{uuid.uuid4().hex[:12]}"), bytes(kept.getvalue()))
+                part.unlink()
+                forgotten += pc.sum(gone).as_py()
+    return forgotten
+
+
+def _rows(part: Path, content: bytes) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(content))
+    except pa.ArrowException as error:
+        raise StoreError(f"the rescue part {part} cannot be read ({type(error).__name__}): move it away") from None
+
+
+def _rescued(store: Store) -> list[Path]:
+    return sorted(rescue_folder(store.uri).glob("dt=*/*.parquet"))
 
 
 def _by_partition(pairs: Sequence[tuple[date, Row]]) -> dict[date, list[Row]]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from liveness_etl.errors import Conflict, LeaseHeld, Missing, StoreError
@@ -63,6 +63,15 @@ def held_leases(
     finally:
         for source in taken:
             _release(store, source, run_id)
+
+
+def read_holders(store: Store) -> dict[str, bool]:
+    """The runs that are named in any lease, and whether each may be alive. Raises StoreError."""
+    found: dict[str, bool] = {}
+    for entry in store.list("_state/leases/"):
+        for holder in _read(store, PurePosixPath(entry.path).stem)[0]:
+            found[holder.run_id] = found.get(holder.run_id, False) or _alive(holder)
+    return found
 
 
 def _renew(

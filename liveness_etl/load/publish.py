@@ -7,7 +7,7 @@ stream through `transform.normalize` into one open Parquet writer per table: mem
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from liveness_etl.engine import open_engine
 from liveness_etl.errors import Conflict, Missing, StoreError
-from liveness_etl.load import landing
+from liveness_etl.load import landing, rewrite
+from liveness_etl.load.tombstones import Tombstones, read_tombstones
 from liveness_etl.storage import ABSENT, Store
 from liveness_etl.transform import normalize, tables
 
@@ -36,6 +37,10 @@ class Published:
     dt: date
     changed: bool
     sessions: int
+
+
+class _RowsOfForgotten(Exception):
+    """Landing holds rows of an id that was erased."""
 
 
 def table_path(table: str, dt: date) -> str:
@@ -60,11 +65,14 @@ def publish_partition(
         for again in range(_TRIES):
             try:
                 published = _publish_once(store, dt, rebuild, row_group_rows, memory_limit)
+            except _RowsOfForgotten:
+                rewrite.erase_forgotten(store, dt)
+                continue
             except (Conflict, Missing):
                 time.sleep(random.uniform(0, min(5.0, 0.1 * 2**again)))
                 continue
             if fold:
-                landing.fold(store, dt)
+                rewrite.fold(store, dt)
             return published
     raise StoreError(f"publishing {dt} was overtaken {_TRIES} times by other writers: try again later")
 
@@ -80,15 +88,24 @@ def _publish_once(store: Store, dt: date, rebuild: bool, row_group_rows: int, me
     landed = landing.read_landed(store, dt)
     if not landed.parts or (not rebuild and is_current(store, dt, landed.fingerprint)):
         return Published(dt, False, 0)
+    # Landing first, tombstones second: a row that came in after its tombstone is met with it.
+    tombstones = read_tombstones(store)
     with store.scratch() as folder:
-        sessions = _write_tables(store, landed, folder, row_group_rows, memory_limit)
+        sessions = _write_tables(store, landed, tombstones, folder, row_group_rows, memory_limit)
         for table in tables.TABLES:
             found = before[table]
             store.put(table_path(table, dt), folder / table, expect=found.etag if found else ABSENT)
     return Published(dt, True, sessions)
 
 
-def _write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_rows: int, memory_limit: str) -> int:
+def _write_tables(
+    store: Store,
+    landed: landing.Landed,
+    tombstones: Tombstones,
+    folder: Path,
+    row_group_rows: int,
+    memory_limit: str,
+) -> int:
     metadata = {
         landing.VERSION_KEY: tables.CONTRACT_VERSION,
         FINGERPRINT_KEY: landed.fingerprint,
@@ -99,20 +116,24 @@ def _write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_
             table: stack.enter_context(_TableWriter(folder / table, table, metadata, row_group_rows))
             for table in tables.TABLES
         }
-        for winners in _winners(store, landed, folder, memory_limit):
+        for winners in _winners(store, landed, tombstones, folder, memory_limit):
             sessions += len(winners)
             for table, writer in writers.items():
                 writer.write(normalize.NORMALIZE[table](winners))
     return sessions
 
 
-def _winners(store: Store, landed: landing.Landed, folder: Path, memory_limit: str) -> Iterator[pa.RecordBatch]:
-    """The winning landing rows of a partition, sorted by session_id."""
+def _winners(
+    store: Store, landed: landing.Landed, tombstones: Tombstones, folder: Path, memory_limit: str
+) -> Iterator[pa.RecordBatch]:
+    """The winning landing rows of a partition, sorted by session_id. Raises _RowsOfForgotten."""
     parts, known = landing.local_parts(store, landed.parts, folder)
     columns = ", ".join(known)
     schema = pa.schema([field.remove_metadata() for field in tables.LANDING])
     with open_engine(folder, memory_limit) as connection:
         try:
+            if tombstones.digests and _hold_any(connection, parts, tombstones):
+                raise _RowsOfForgotten
             rows = connection.execute(
                 f"SELECT {columns} FROM read_parquet($parts, union_by_name = true) "
                 f"ORDER BY session_id, {normalize.WINNER_ORDER_SQL}, hash({columns})",
@@ -126,6 +147,16 @@ def _winners(store: Store, landed: landing.Landed, folder: Path, memory_limit: s
                     yield landing.conformed(winners, schema)
         except duckdb.Error as error:
             _raise_cause(store, landed, error)
+
+
+def _hold_any(connection: duckdb.DuckDBPyConnection, parts: Sequence[Path], tombstones: Tombstones) -> bool:
+    connection.register("forgotten", pa.table({"digest": tombstones.hex_digests()}))
+    found = connection.execute(
+        "SELECT 1 FROM read_parquet($parts, union_by_name = true) SEMI JOIN forgotten ON sha256(session_id) = digest "
+        "LIMIT 1",
+        {"parts": [str(part) for part in parts]},
+    ).fetchone()
+    return found is not None
 
 
 def _raise_cause(store: Store, landed: landing.Landed, error: duckdb.Error) -> None:

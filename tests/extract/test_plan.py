@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,6 +118,7 @@ def plan(
     ask_again: tuple[str, ...] = (),
     rejected: int = 0,
     now: datetime = NOON,
+    forgotten: Iterable[str] = (),
 ) -> Planned:
     """Plan the chunks of a manifest after the landed rows, on a real DuckDB."""
     rows = landing_rows(landed)
@@ -135,6 +137,7 @@ def plan(
                 read_prior,
                 folder,
                 PlanOptions(REGIONS, ceiling_of, now, TTL, ask_again),
+                [sha256(one.encode()).hexdigest() for one in forgotten],
             )
         return Planned(
             made,
@@ -383,6 +386,24 @@ def test_order_and_first_lines_hold_in_a_manifest_that_is_planned_range_by_range
         return (0, -age) if age < TTL else (2, age)
 
     assert made.ids() == [names[place] for place in sorted(range(number), key=turn)]
+
+
+def test_erased_ids_are_not_asked_and_every_line_of_them_is_counted() -> None:
+    """As forgotten and not as duplicates; the sum of the lines holds, and their partition is not the run's."""
+    one, two, three = ids(3)
+    lines = [Line(one), Line(two), Line(one), Line(two), Line(three, dt=date(2026, 3, 2)), Line(one, source="us")]
+    planned = plan(lines, rejected=2, forgotten=[one, three, ids(4)[3]])
+    made = planned.plan
+    assert planned.ids() == [two]
+    assert (made.lines, made.requested, made.duplicates, made.rejected, made.forgotten) == (8, 1, 1, 2, 4)
+    assert made.partitions == (DT,)
+    assert [source.source for source in made.sources] == ["eu"]
+
+
+def test_manifest_of_erased_ids_only_is_an_empty_run() -> None:
+    """Nothing to ask, and no source to open."""
+    made = plan([Line(one) for one in ids(3)], forgotten=ids(3)).plan
+    assert (made.forgotten, made.requested, made.sources, made.partitions) == (3, 0, (), ())
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from liveness_etl.errors import Conflict, Missing, StoreError
-from liveness_etl.load import landing, publish
+from liveness_etl.load import landing, publish, rewrite
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.transform import tables
 from tests.landing_rows import DT, image, land, landed_ids, row, session_id, sessions
@@ -90,7 +90,7 @@ def test_fold_makes_one_part_of_many(store: Store) -> None:
     for number in range(5):
         land(store, [row(number), row(number)])
     before, fingerprint = landed_ids(store), landing.read_landed(store, DT).fingerprint
-    assert landing.fold(store, DT) == 5
+    assert rewrite.fold(store, DT) == 5
     after = landing.read_landed(store, DT)
     assert (len(after.parts), after.covered) == (1, ())
     assert landed_ids(store) == before
@@ -105,7 +105,7 @@ def test_fold_of_a_fold_still_knows_the_first_parts(store: Store) -> None:
         land(twin, [row(number)], name=f"part-{number}", dt=date(2026, 2, 1))
     for number in range(4):
         land(store, [row(number)], name=f"part-{number}")
-        landing.fold(store, DT)
+        rewrite.fold(store, DT)
     folded, plain = landing.read_landed(store, DT), landing.read_landed(twin, date(2026, 2, 1))
     assert (len(folded.parts), len(plain.parts)) == (1, 4)
     assert folded.fingerprint == plain.fingerprint
@@ -114,7 +114,7 @@ def test_fold_of_a_fold_still_knows_the_first_parts(store: Store) -> None:
 def test_new_part_changes_the_fingerprint(store: Store) -> None:
     """What was published without it is no longer current."""
     land(store, [row(0)])
-    landing.fold(store, DT)
+    rewrite.fold(store, DT)
     first = landing.read_landed(store, DT).fingerprint
     land(store, [row(1)])
     assert landing.read_landed(store, DT).fingerprint != first
@@ -123,9 +123,9 @@ def test_new_part_changes_the_fingerprint(store: Store) -> None:
 def test_fold_waits_for_as_many_parts_as_are_asked_for(store: Store) -> None:
     """One part is never folded, and a sweep folds from 200 on."""
     land(store, [row(0)])
-    assert landing.fold(store, DT) == 0
+    assert rewrite.fold(store, DT) == 0
     land(store, [row(1)])
-    assert landing.fold(store, DT, at_least=3) == 0
+    assert rewrite.fold(store, DT, at_least=3) == 0
     assert len(landing.read_landed(store, DT).parts) == 2
 
 
@@ -134,7 +134,7 @@ def test_fold_that_died_before_it_deleted_harms_nothing(store: Store) -> None:
     for number in range(3):
         land(store, [row(number)])
     fingerprint = landing.read_landed(store, DT).fingerprint
-    left = restored(store, lambda: landing.fold(store, DT))
+    left = restored(store, lambda: rewrite.fold(store, DT))
     assert len(left) == 3
     crashed = landing.read_landed(store, DT)
     assert [part.path for part in crashed.covered] == left
@@ -144,7 +144,7 @@ def test_fold_that_died_before_it_deleted_harms_nothing(store: Store) -> None:
     land(store, [row(3)])
     publish.publish_partition(store, DT, fold=False)
     assert [found["session_id"] for found in sessions(store)] == [session_id(number) for number in range(4)]
-    landing.fold(store, DT)
+    rewrite.fold(store, DT)
     assert len(paths(store, FOLDER)) == 1
     assert landed_ids(store) == [session_id(number) for number in range(4)]
 
@@ -153,10 +153,10 @@ def test_fold_of_a_fold_that_died_before_it_deleted_harms_nothing(store: Store) 
     """Two folds that hold the same rows give them twice to publish, which ignores that, and then become one."""
     land(store, [row(0)])
     land(store, [row(1)])
-    landing.fold(store, DT)
+    rewrite.fold(store, DT)
     land(store, [row(2)])
     fingerprint = landing.read_landed(store, DT).fingerprint
-    restored(store, lambda: landing.fold(store, DT))
+    restored(store, lambda: rewrite.fold(store, DT))
     assert landing.read_landed(store, DT).fingerprint == fingerprint
     publish.publish_partition(store, DT)
     assert [found["session_id"] for found in sessions(store)] == [session_id(number) for number in range(3)]
@@ -169,12 +169,12 @@ def test_fold_overtaken_by_another_one_does_nothing(folder_store: LocalStore) ->
 
     class Overtaken(LocalStore):
         def open(self, path: str) -> pa.NativeFile:
-            landing.fold(folder_store, DT)
+            rewrite.fold(folder_store, DT)
             return super().open(path)
 
     for number in range(3):
         land(folder_store, [row(number)])
-    assert landing.fold(Overtaken(folder_store.root), DT) == 0
+    assert rewrite.fold(Overtaken(folder_store.root), DT) == 0
     assert landed_ids(folder_store) == [session_id(number) for number in range(3)]
 
 
@@ -183,7 +183,7 @@ def test_part_of_an_older_version_lacks_a_column(store: Store) -> None:
     older = pa.schema([field for field in tables.LANDING if field.name not in ("sdk_type", "feedback")])
     write(store, f"{FOLDER}old.parquet", "1", older, row(0, confidence=5.0))
     land(store, [row(1, sdk_type="WEB")], name="new")
-    landing.fold(store, DT)
+    rewrite.fold(store, DT)
     publish.publish_partition(store, DT)
     assert [(found["sdk_type"], found["confidence"]) for found in sessions(store)] == [(None, 5.0), ("WEB", None)]
 
@@ -209,7 +209,7 @@ def spoil(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [cut, spoil, lambda _: b""], ids=["cut", "spoiled", "empty"])
-@pytest.mark.parametrize("use", [publish.publish_partition, landing.fold], ids=["publish", "fold"])
+@pytest.mark.parametrize("use", [publish.publish_partition, rewrite.fold], ids=["publish", "fold"])
 def test_damaged_part_is_named(
     store: Store, use: Callable[[Store, date], Any], damage: Callable[[bytes], bytes]
 ) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from liveness_etl.errors import StoreError
-from liveness_etl.load import landing, publish
+from liveness_etl.load import landing, publish, rewrite
 from liveness_etl.load.publish import publish_partition, table_path
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.transform import tables
@@ -102,7 +102,7 @@ def test_publish_whose_parts_were_folded_away_starts_again(store: Store) -> None
     """A fold on another host takes the listed parts before they are read."""
     for start in (0, 2, 4):
         land(store, some_rows(start))
-    other = once("open", "landing/", lambda: landing.fold(without_lock(store), DT))
+    other = once("open", "landing/", lambda: rewrite.fold(without_lock(store), DT))
     assert publish_partition(Interposed(store, other), DT).sessions == 6
     assert_current(store, 6)
 
