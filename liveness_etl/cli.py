@@ -221,6 +221,8 @@ def forget(
     if expired:
         forget_command.show_expired(pipeline.expire(settings))
         return
+    if not pipeline.landed_partitions(settings, None, None):
+        typer.echo("Nothing has been landed there.", err=True)
     options = {} if quiet else {"progressed": forget_command.partitions_done()}
     forget_command.show_forgotten(pipeline.forget(settings, found, with_source_images=with_source_images, **options))
 

@@ -53,7 +53,10 @@ def show_forgotten(forgotten: Forgotten) -> None:
     for (bucket, reason), count in sorted(forgotten.sources_left.items()):
         print(f"  {count:,} S3 objects that AWS wrote to {bucket}: {reason}; their rows are gone")
     if forgotten.plans_left:
-        print(f"  the plans (.tmp/) of {forgotten.plans_left:,} runs that may be under way; a run erases its own")
+        print(
+            f"  the plans (.tmp/) of {forgotten.plans_left:,} runs that may be under way: a run deletes its own; "
+            "where the bucket keeps versions, forget these ids again afterwards"
+        )
     print("  manifests, and the backend that writes them (these ids are not asked for again)")
     print("  results of queries, reports and exports made before")
     print("  backups, replicas and other copies of the output or of its buckets")

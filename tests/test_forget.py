@@ -101,6 +101,13 @@ def test_ids_may_be_given_again_and_in_both_ways(landed: Path, output: Path, tmp
     assert len(read_rows(output, "sessions")) == 17
 
 
+def test_output_without_anything_is_said_and_keeps_the_ids_out(output: Path) -> None:
+    """Perhaps a mistyped address, perhaps a first run that is still to come."""
+    code, out, err = forget(output, ONE)
+    assert (code, err) == (0, "Nothing has been landed there.\n")
+    assert "landing rows erased                0\n" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "sentence"),
     [

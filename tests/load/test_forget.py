@@ -326,6 +326,14 @@ def test_plan_of_a_killed_run_is_erased(every_store: Store, started: str, left: 
     assert bool(holders(every_store, ONE)) == left
 
 
+def test_old_version_of_a_plan_is_erased(versioned: S3Store) -> None:
+    """A run deletes its plan when it is over, and the bucket keeps it."""
+    versioned.delete([plan_left(versioned, "20260101T000000000000Z-0123abcd")])
+    assert holders(versioned, ONE)
+    erase(versioned, ONE)
+    assert holders(versioned, ONE) == []
+
+
 def test_plan_of_a_run_that_sweeps_is_left_and_counted(store: Store) -> None:
     """It needs it, and deletes it in the end."""
     from liveness_etl.load.lease import held_leases
