@@ -1,17 +1,28 @@
 """Whatever a server sends: the run ends, every id is accounted for, and good answers are as good as ever."""
 
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from liveness_etl import pipeline
 from liveness_etl.analysis.query import fetch
 from liveness_etl.extract.answer_body import MAX_BODY_BYTES
+from liveness_etl.extract.ask import Ask, Origin, answer_row
+from liveness_etl.load.images import discard_images
+from liveness_etl.load.publish import publish_partition
+from liveness_etl.storage import LocalStore
+from liveness_etl.transform.result import UnreadableAnswer, parse_result
 from tests.bad_answers import LEGAL, SECRET, bad_answers
 from tests.hostile import Hostile, hostile
-from tests.running import ids, make_job, read_rows, write_manifest
+from tests.landing_rows import land
+from tests.running import DT, ids, make_job, read_rows, write_manifest
+from tests.transform.test_result import ANSWERS
 
 GOOD_IDS = 150
 
@@ -80,7 +91,7 @@ def test_query_reads_what_was_published(ran: Any) -> None:
     assert dict(rows) == expected | {"SUCCEEDED": expected["SUCCEEDED"] + GOOD_IDS}
     assert sum(dict(rows).values()) == GOOD_IDS + len(bad_ids)
     _, rows = fetch(str(output), "SELECT code, message FROM feedback WHERE code IS NOT NULL ORDER BY code")
-    assert rows == [("'; --", "\u202e\U0001f600\n\r\t,\""), ("A\0B", "\0")]
+    assert rows == [("'; --", '\u202e\U0001f600\n\r\t,"'), ("A\0B", "\0")]
     _, rows = fetch(str(output), "SELECT count(*) FROM bounding_boxes WHERE box_left = -1e308")
     assert rows == [(1,)]
 
@@ -89,3 +100,49 @@ def test_no_more_of_a_body_is_read_than_the_limit(ran: Any) -> None:
     """Of 50 MB, what the limit allows and what was under way already."""
     server: Hostile = ran[2]
     assert MAX_BODY_BYTES < max(server.sent.values()) < 3 * MAX_BODY_BYTES
+
+
+@settings(max_examples=10, derandomize=True)
+@given(st.lists(ANSWERS, min_size=1, max_size=30))
+def test_whatever_is_taken_is_published_and_comes_back_as_it_was(answers: list[Mapping[str, Any]]) -> None:
+    """Answers of odd members and odd texts: four tables that hold just what was read."""
+    with tempfile.TemporaryDirectory() as folder:
+        store, origin, taken, rows = LocalStore(Path(folder)), Origin("default", "us-east-1", "run-1"), {}, []
+        for session_id, members in zip(ids(30), answers, strict=False):
+            try:
+                answer = parse_result(session_id, {**members, "SessionId": session_id})
+            except UnreadableAnswer:
+                continue
+            taken[session_id], all_kept = discard_images(answer, DT)
+            rows.append(
+                answer_row(
+                    origin, Ask(session_id, DT), taken[session_id], all_kept=all_kept, fetched_at=1.0, attempts=1
+                )
+            )
+        if not rows:
+            return
+        land(store, rows, DT)
+        assert publish_partition(store, DT).sessions == len(taken)
+        sessions = {row["session_id"]: row for row in read_rows(Path(folder), "sessions")}
+        assert {each: row["status"] for each, row in sessions.items()} == {
+            each: result.status for each, result in taken.items()
+        }
+        assert {each: row["confidence"] for each, row in sessions.items()} == {
+            each: result.confidence for each, result in taken.items()
+        }
+        feedback = sorted(
+            (each, index, *entry) for each, result in taken.items() for index, entry in enumerate(result.feedback)
+        )
+        assert feedback == [tuple(row.values()) for row in read_rows(Path(folder), "feedback")]
+        boxes = [
+            (row["session_id"], row["image_type"], row["image_index"], row["s3_name"], row["image_sha256"])
+            for row in read_rows(Path(folder), "bounding_boxes")
+        ]
+        assert sorted(boxes, key=str) == sorted(
+            [
+                (each, image.image_type, image.image_index, image.s3_name, image.image_sha256)
+                for each, result in taken.items()
+                for image in result.images
+            ],
+            key=str,
+        )

@@ -81,7 +81,7 @@ def _add_members(members: dict[str, Any], extra: Mapping[str, Any]) -> None:
             for each in there if isinstance(there, list) else [there]:
                 _add_members(each, value)
         elif name not in _STRUCTURES:
-            members[name] = value
+            members.setdefault(name, value)
 
 
 def _confidence(chance: random.Random, challenge: _Challenge, is_live: bool) -> float:

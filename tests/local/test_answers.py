@@ -235,3 +235,18 @@ def test_s3_objects_are_named_as_in_public_backends(finished: list[dict[str, Any
     s3_object = answer["ReferenceImage"]["S3Object"]
     assert s3_object["Bucket"] == "liveness-images"
     assert s3_object["Name"] == f"sessions/{answer['SessionId']}/reference.jpg"
+
+
+def test_members_of_a_newer_service_are_added_where_they_belong() -> None:
+    """To the answer, to structures and entries that are there; what is there already stays as it is."""
+    extra = {"Score": 1, "Challenge": {"Level": 2}, "AuditImages": {"Blur": 3, "BoundingBox": {"Depth": 4, "Left": 5}}}
+    config = LocalConfig(answer_any=True, extra_members=extra)
+    for session_id in IDS[:200]:
+        plain = make_answer(LocalConfig(answer_any=True), session_id, "SUCCEEDED")
+        newer = make_answer(config, session_id, "SUCCEEDED")
+        assert newer.pop("Score") == 1
+        assert "Challenge" not in plain or newer["Challenge"].pop("Level") == 2
+        for image in newer.get("AuditImages", []):
+            assert image.pop("Blur") == 3
+            assert "BoundingBox" not in image or image["BoundingBox"].pop("Depth") == 4
+        assert newer == plain
