@@ -26,8 +26,8 @@ from liveness_etl.transform.tables import CONTRACT_VERSION, LANDING
 
 VERSION_KEY: Final = b"liveness_etl.contract_version"
 FOLDED_KEY: Final = b"liveness_etl.folded"
+FOLD_MARK: Final = "fold-"
 
-_FOLD_MARK: Final = "fold-"
 _FOLD_UNTIL_BYTES: Final = 64 * 1024 * 1024  # a larger part is left alone: folding must not grow with history
 _BATCH_ROWS: Final = 16_384
 _OPEN_AHEAD: Final = 8
@@ -55,7 +55,8 @@ def part_bytes(rows: Sequence[Row]) -> bytes:
     """A landing part, as the bytes of its file."""
     sink = pa.BufferOutputStream()
     schema = LANDING.with_metadata({VERSION_KEY: CONTRACT_VERSION})
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")
+    # Page checksums: zstd as Parquet has it would let a flipped bit pass for another value.
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
 
 
@@ -78,7 +79,7 @@ def read_landed(store: Store, dt: date) -> Landed:
     parts = [entry for entry in store.list(folder_of(dt)) if entry.path.endswith(".parquet")]
     origins: dict[str, frozenset[str]] = {}
     for part in parts:
-        if _stem(part).startswith(_FOLD_MARK):
+        if _stem(part).startswith(FOLD_MARK):
             with _opened(store, part) as file:
                 origins[part.path] = frozenset(json.loads(file.schema_arrow.metadata[FOLDED_KEY]))
     folded = frozenset().union(*origins.values())
@@ -154,10 +155,11 @@ def _write_fold(store: Store, dt: date, parts: Sequence[Entry]) -> None:
     metadata = {VERSION_KEY: CONTRACT_VERSION, FOLDED_KEY: json.dumps(sorted(origins))}
     with store.scratch() as folder:
         ready = folder / "fold"
-        with pq.ParquetWriter(ready, LANDING.with_metadata(metadata), compression="zstd") as writer:
+        schema = LANDING.with_metadata(metadata)
+        with pq.ParquetWriter(ready, schema, compression="zstd", write_page_checksum=True) as writer:
             for table in _row_groups(scan(store, parts)):
                 writer.write_table(table)
-        store.put(f"{folder_of(dt)}{_FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
+        store.put(f"{folder_of(dt)}{FOLD_MARK}{uuid.uuid4().hex}.parquet", ready, expect=ABSENT)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], rows: int = 131_072) -> Iterator[pa.Table]:

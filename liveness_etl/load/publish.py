@@ -81,14 +81,15 @@ def _publish_once(store: Store, dt: date, rebuild: bool, row_group_rows: int, me
     if not landed.parts or (not rebuild and is_current(store, dt, landed.fingerprint)):
         return Published(dt, False, 0)
     with store.scratch() as folder:
-        sessions = _write_tables(store, landed, folder, row_group_rows, memory_limit)
+        sessions = write_tables(store, landed, folder, row_group_rows, memory_limit)
         for table in tables.TABLES:
             found = before[table]
             store.put(table_path(table, dt), folder / table, expect=found.etag if found else ABSENT)
     return Published(dt, True, sessions)
 
 
-def _write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_rows: int, memory_limit: str) -> int:
+def write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_rows: int, memory_limit: str) -> int:
+    """Write `folder/<table>` for each table of a partition; returns the number of sessions. Raises StoreError."""
     metadata = {
         landing.VERSION_KEY: tables.CONTRACT_VERSION,
         FINGERPRINT_KEY: landed.fingerprint,
@@ -99,15 +100,15 @@ def _write_tables(store: Store, landed: landing.Landed, folder: Path, row_group_
             table: stack.enter_context(_TableWriter(folder / table, table, metadata, row_group_rows))
             for table in tables.TABLES
         }
-        for winners in _winners(store, landed, folder, memory_limit):
+        for winners in read_winners(store, landed, folder, memory_limit):
             sessions += len(winners)
             for table, writer in writers.items():
                 writer.write(normalize.NORMALIZE[table](winners))
     return sessions
 
 
-def _winners(store: Store, landed: landing.Landed, folder: Path, memory_limit: str) -> Iterator[pa.RecordBatch]:
-    """The winning landing rows of a partition, sorted by session_id."""
+def read_winners(store: Store, landed: landing.Landed, folder: Path, memory_limit: str) -> Iterator[pa.RecordBatch]:
+    """The winning landing rows of a partition, sorted by session_id. `folder` takes what spills."""
     parts, known = landing.local_parts(store, landed.parts, folder)
     columns = ", ".join(known)
     schema = pa.schema([field.remove_metadata() for field in tables.LANDING])
@@ -148,6 +149,7 @@ class _TableWriter:
             path,
             schema,
             compression="zstd",
+            write_page_checksum=True,
             write_page_index=True,
             bloom_filter_options={"session_id": {"ndv": row_group_rows, "fpp": 0.01}},
             sorting_columns=[pq.SortingColumn(schema.names.index(name)) for name in ["session_id", *index]],
