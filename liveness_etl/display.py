@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.table import Table
 from rich.text import Text
 
+from liveness_etl.analysis.query import print_rows
+from liveness_etl.analysis.verify import Verified
+from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
@@ -46,6 +49,44 @@ def show_published(published: Published) -> None:
     """One line on standard error for a partition."""
     what = f"{published.sessions:,} sessions" if published.changed else "already current"
     _stderr.print(f"published {published.dt}: {what}")
+
+
+def verified_observer(quiet: bool) -> Callable[[VerifiedPartition], None]:
+    """Prints a line on standard error for each partition that was audited."""
+
+    def show(verified: VerifiedPartition) -> None:
+        defects = sum(not found.is_note for found in verified.findings)
+        _stderr.print(
+            f"verified {verified.dt}: {verified.sessions:,} sessions, {verified.images:,} images, "
+            + (f"{defects} findings" if defects else "sound")
+        )
+
+    return (lambda verified: None) if quiet else show
+
+
+def show_verified(verified: Verified, form: str, quiet: bool) -> None:
+    """The findings on standard output. Session ids stand in CSV and JSON only, which somebody asked for."""
+    columns = ["finding", "where", "count", "what it is, and what to do"]
+    rows = [
+        [f"{found.check} (note)" if found.is_note else found.check, found.where, found.count, found.advice]
+        for found in verified.findings
+    ]
+    if form != "table":
+        columns = ["finding", "is_note", "where", "count", "advice", "session_ids"]
+        rows = [
+            [found.check, found.is_note, found.where, found.count, found.advice, list(found.session_ids)]
+            for found in verified.findings
+        ]
+    if rows or form != "table":
+        print_rows(columns, rows, form)
+    defects = sum(not found.is_note for found in verified.findings)
+    looked = f"{verified.partitions:,} partitions, {verified.sessions:,} sessions, {verified.images:,} images"
+    if not defects:
+        print_to = sys.stdout if form == "table" else sys.stderr
+        empty = "nothing has landed there yet: " if not verified.partitions else ""
+        print(f"{empty}no defect in {looked}", file=print_to)
+    elif not quiet:
+        _stderr.print(f"{defects} findings in {looked}; `--format json` names session ids")
 
 
 def show_report(job: Job, report: RunReport) -> None:

@@ -57,10 +57,17 @@ def keep_images(settings: Settings) -> KeepImages:
     """What becomes of inline image bytes: stored under `images.uri` or the output, or discarded."""
     if settings.images.mode == "discard":
         return images.discard_images
-    if settings.images.uri is None:
-        return images.store_images(open_output(settings), "images/")
-    key = settings.images.kms_key_id or settings.output.kms_key_id
-    return images.store_images(_open(settings, settings.images.uri, key), "")
+    store, prefix = image_places(settings)[-1]
+    return images.store_images(store, prefix)
+
+
+def image_places(settings: Settings) -> list[tuple[Store, str]]:
+    """Where stored images may be (a store and a prefix in it): below the output, and last where new ones go."""
+    places = [(open_output(settings), "images/")]
+    if settings.images.uri is not None:
+        key = settings.images.kms_key_id or settings.output.kms_key_id
+        places.append((_open(settings, settings.images.uri, key), ""))
+    return places
 
 
 def read_manifest(job: Job) -> manifest.ManifestReader:

@@ -20,6 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from liveness_etl.analysis.verify import Verified, verify_output
+from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.engine import open_engine
 from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError
 from liveness_etl.extract import manifest, rekognition
@@ -32,6 +34,7 @@ from liveness_etl.job import (
     Job,
     ceiling_of,
     check_source,
+    image_places,
     keep_images,
     open_output,
     read_manifest,
@@ -355,6 +358,24 @@ def landed_partitions(settings: Settings, first: date | None, last: date | None)
         for dt in landing.list_partitions(open_output(settings))
         if (first is None or dt >= first) and (last is None or dt <= last)
     ]
+
+
+def verify(
+    settings: Settings,
+    job: Job | None = None,
+    *,
+    hash_images: bool = True,
+    on_partition: Callable[[VerifiedPartition], None] = lambda verified: None,
+) -> Verified:
+    """Audit the output, and against it the manifest of `job`, if there is one. Writes nothing. Raises LivenessError."""
+    return verify_output(
+        open_output(settings),
+        image_places(settings),
+        manifest_ids=None if job is None else (chunk.ids for chunk in read_manifest(job)),
+        hash_images=hash_images,
+        memory_limit=settings.publish.memory_limit,
+        on_partition=on_partition,
+    )
 
 
 def finish_run(
