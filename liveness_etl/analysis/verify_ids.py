@@ -62,7 +62,7 @@ def _in_two_partitions(engine: duckdb.DuckDBPyConnection) -> list[Finding]:
 def _without_row(engine: duckdb.DuckDBPyConnection, wanted: Path, forgotten: Forgotten) -> list[Finding]:
     """A repeated id counts by its first line, as it is asked."""
     rows = engine.execute(
-        "SELECT dt, session_id::VARCHAR AS session_id, session_id IN (FROM (SELECT session_id FROM ids)) AS elsewhere "
+        "SELECT dt, session_id::VARCHAR AS session_id, session_id IN (SELECT session_id FROM ids) AS elsewhere "
         "FROM (SELECT session_id::UUID AS session_id, arg_min(dt, file_row_number) AS dt "
         "FROM read_parquet($wanted, file_row_number = true) GROUP BY ALL) ANTI JOIN ids USING (session_id, dt)",
         {"wanted": str(wanted)},

@@ -118,9 +118,9 @@ def _list_images(engine: duckdb.DuckDBPyConnection, places: Sequence[ImagePlace]
                 "path": [entry.path for entry in some],
                 "size": [entry.size for entry in some],
             }
-            engine.register("some", pa.table(rows))
-            engine.execute("INSERT INTO listed FROM some")
-            engine.unregister("some")
+            engine.register("chunk", pa.table(rows))
+            engine.execute("INSERT INTO listed FROM chunk")
+            engine.unregister("chunk")
             count += len(some)
     return count
 

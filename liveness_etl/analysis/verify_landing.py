@@ -1,16 +1,17 @@
 """Landing parts, each by itself: read to the end, in the contract's schema, with values that can be."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.analysis.findings import Finding, finding
 from liveness_etl.load.landing import FOLD_MARK, FOLDED_KEY, VERSION_KEY
-from liveness_etl.storage import Entry, Store
+from liveness_etl.storage import Entry, LocalStore
 from liveness_etl.transform.tables import CONTRACT_VERSION, LANDING
 
 DAMAGE: Final = (pa.ArrowException, OSError, ValueError, MemoryError)
@@ -19,18 +20,28 @@ DAMAGE: Final = (pa.ArrowException, OSError, ValueError, MemoryError)
 _SESSION_ID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
-def verify_landing(store: Store, parts: Iterable[Entry]) -> tuple[bool, list[Finding]]:
+def verify_landing(store: LocalStore, parts: Iterable[Entry]) -> tuple[bool, list[Finding]]:
     """Whether all parts can be published, and the findings. Raises Missing for a part that is gone."""
-    findings = [found for part in parts for found in _verify_part(store, part)]
+    with duckdb.connect() as probe:
+        findings = [found for part in parts for found in _verify_part(store, part, probe)]
     return all(found.check == "landing-values" for found in findings), findings
 
 
-def _verify_part(store: Store, part: Entry) -> Iterator[Finding]:
+def check_footer(probe: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise ValueError where DuckDB cannot read a footer: it reads what pyarrow passes over, such as statistics."""
+    try:
+        probe.execute("FROM parquet_metadata(?)", [str(path)]).fetchall()
+    except duckdb.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _verify_part(store: LocalStore, part: Entry, probe: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     with store.open(part.path) as source:
         try:
             with pq.ParquetFile(source, page_checksum_verification=True) as file:
                 problem = _problem_of_header(part, file)
                 odd = 0 if problem else sum(map(_odd_rows, file.iter_batches()))
+            check_footer(probe, store.root / part.path)
         except DAMAGE:
             problem, odd = "landing-damaged", 0
     if problem:

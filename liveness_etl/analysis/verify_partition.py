@@ -1,12 +1,13 @@
 """One partition, read as it was at one moment: landing, tables, images."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -57,6 +58,11 @@ def verify_partition(store: Store, dt: date, folder: Path, ids: Path, options: O
                 verified = _verify_once(store, dt, [entry for entry in before if entry], Path(scratch), ids, options)
         except Missing:
             continue
+        except duckdb.Error as error:
+            raise StoreError(
+                f"DuckDB could not audit partition {dt} ({str(error).splitlines()[0]}): raise publish.memory_limit, or "
+                "let TMPDIR name a folder with more room"
+            ) from None
         if _tags(store, dt) == before:
             return verified
     raise StoreError(f"partition {dt} was replaced {_TRIES} times while it was read: verify again later")
@@ -104,6 +110,6 @@ def _copied(store: Store, entries: Sequence[Entry], scratch: Path) -> LocalStore
 def _write_ids(sessions: Path, dt: date, ids: Path) -> None:
     with pq.ParquetFile(sessions) as file, pq.ParquetWriter(ids, _IDS, compression="zstd") as writer:
         for batch in file.iter_batches(columns=["session_id"]):
-            column = batch.column("session_id").cast(pa.string())
-            days: Iterable[pa.Array] = [column, pa.repeat(pa.scalar(dt), len(batch))]
-            writer.write_batch(pa.RecordBatch.from_arrays(list(days), schema=_IDS))
+            session_ids = batch.column("session_id").cast(pa.string())
+            days = pa.repeat(pa.scalar(dt), len(batch))
+            writer.write_batch(pa.RecordBatch.from_arrays([session_ids, days], schema=_IDS))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from liveness_etl.analysis.findings import EXAMPLES, Finding, finding
 from liveness_etl.load.publish import table_path
+from liveness_etl.transform.tables import SCHEMAS
 
 Engine = duckdb.DuckDBPyConnection
 
@@ -43,8 +44,8 @@ class TableFile:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether it has the columns that tell one row from another."""
-        return set(KEYS[self.table]) <= set(self.columns)
+        """Whether it has the table's columns, whatever their types."""
+        return set(SCHEMAS[self.table].names) <= set(self.columns)
 
 
 def parquet_sql(*paths: Path) -> str:

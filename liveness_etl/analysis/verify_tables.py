@@ -10,12 +10,13 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liveness_etl.analysis import verify_rows
 from liveness_etl.analysis.findings import Finding, finding
-from liveness_etl.analysis.verify_landing import DAMAGE
+from liveness_etl.analysis.verify_landing import DAMAGE, check_footer
 from liveness_etl.analysis.verify_rows import Engine, Forgotten, TableFile
 from liveness_etl.engine import open_engine
 from liveness_etl.load import landing, publish
@@ -62,8 +63,13 @@ def verify_tables(
     with open_engine(scratch, memory_limit) as engine:
         for file in differing:
             if file.is_comparable:
-                parents = sound.get("sessions")
-                findings += verify_rows.compare(engine, dt, file, scratch / file.table, parents)
+                try:
+                    findings += verify_rows.compare(engine, dt, file, scratch / file.table, sound.get("sessions"))
+                except (duckdb.OutOfMemoryException, duckdb.IOException):
+                    raise
+                except duckdb.Error:  # a page that pyarrow read as something, and DuckDB not at all
+                    findings.append(finding("table-damaged", publish.table_path(file.table, dt), dt=dt))
+                    del sound[file.table]
         old = {table: file for table, file in sound.items() if table not in current}
         findings += _verify_old(engine, store, dt, landed, old, forgotten)
     return sound, findings
@@ -79,8 +85,9 @@ def _open_tables(store: LocalStore, dt: date) -> tuple[dict[str, TableFile], lis
             missing.append(finding("table-missing", path, dt=dt))
             continue
         try:
-            with store.open(path) as source, pq.ParquetFile(source) as parquet:
+            with store.open(path) as source, pq.ParquetFile(source) as parquet, duckdb.connect() as probe:
                 schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+                check_footer(probe, store.root / path)
         except DAMAGE:
             findings.append(finding("table-damaged", path, dt=dt))
             continue
