@@ -214,7 +214,7 @@ def verify(
     if manifest is not None:
         job = Job("verify", manifest, settings, settings.sources_or_default(), _date("--date", run_date))
     verified = pipeline.verify(settings, job, hash_images=not sizes_only, on_partition=display.verified_observer(quiet))
-    display.show_verified(verified, form, quiet)
+    display.show_verified(verified, form)
     raise typer.Exit(verified.exit_code)
 
 

@@ -56,37 +56,38 @@ def verified_observer(quiet: bool) -> Callable[[VerifiedPartition], None]:
 
     def show(verified: VerifiedPartition) -> None:
         defects = sum(not found.is_note for found in verified.findings)
-        _stderr.print(
-            f"verified {verified.dt}: {verified.sessions:,} sessions, {verified.images:,} images, "
-            + (f"{defects} findings" if defects else "sound")
-        )
+        result = f"findings: {defects}" if defects else "sound"
+        _stderr.print(f"verified {verified.dt}: {verified.sessions:,} sessions, {verified.images:,} images; {result}")
 
     return (lambda verified: None) if quiet else show
 
 
-def show_verified(verified: Verified, form: str, quiet: bool) -> None:
-    """The findings on standard output. Session ids stand in CSV and JSON only, which somebody asked for."""
-    columns = ["finding", "where", "count", "what it is, and what to do"]
-    rows = [
-        [f"{found.check} (note)" if found.is_note else found.check, found.where, found.count, found.advice]
+def show_verified(verified: Verified, form: str) -> None:
+    """The findings on standard output, and what was looked at on standard error.
+
+    Session ids stand in CSV and JSON only: somebody asked for them, while the table may go to a log.
+    """
+    columns = ["finding", "is_note", "where", "count", "advice", "session_ids"]
+    rows: list[list[Any]] = [
+        [found.check, found.is_note, found.where, found.count, found.advice, list(found.session_ids)]
         for found in verified.findings
     ]
-    if form != "table":
-        columns = ["finding", "is_note", "where", "count", "advice", "session_ids"]
+    if form == "table":
+        columns = ["finding", "where", "count", "what it is, and what to do"]
         rows = [
-            [found.check, found.is_note, found.where, found.count, found.advice, list(found.session_ids)]
-            for found in verified.findings
+            [f"{check} (note)" if is_note else check, where, f"{count:,}", advice]
+            for check, is_note, where, count, advice, _ in rows
         ]
     if rows or form != "table":
         print_rows(columns, rows, form)
     defects = sum(not found.is_note for found in verified.findings)
-    looked = f"{verified.partitions:,} partitions, {verified.sessions:,} sessions, {verified.images:,} images"
-    if not defects:
-        print_to = sys.stdout if form == "table" else sys.stderr
-        empty = "nothing has landed there yet: " if not verified.partitions else ""
-        print(f"{empty}no defect in {looked}", file=print_to)
-    elif not quiet:
-        _stderr.print(f"{defects} findings in {looked}; `--format json` names session ids")
+    looked_at = (
+        f"partitions: {verified.partitions:,}, sessions: {verified.sessions:,}, images: {verified.images:,}, "
+        f"findings: {defects:,}"
+    )
+    _stderr.print(looked_at if verified.partitions else f"nothing has landed there yet; {looked_at}")
+    if defects and form == "table":
+        _stderr.print("`--format json` names the first session ids of each finding")
 
 
 def show_report(job: Job, report: RunReport) -> None:

@@ -17,6 +17,7 @@ from liveness_etl.transform.tables import CONTRACT_VERSION, LANDING
 DAMAGE: Final = (pa.ArrowException, OSError, ValueError, MemoryError)
 """What pyarrow raises for bytes that are no sound Parquet file."""
 
+_BATCH_ROWS: Final = 8_192
 _SESSION_ID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
@@ -24,6 +25,7 @@ def verify_landing(store: LocalStore, parts: Iterable[Entry]) -> tuple[bool, lis
     """Whether all parts can be published, and the findings. Raises Missing for a part that is gone."""
     with duckdb.connect() as probe:
         findings = [found for part in parts for found in _verify_part(store, part, probe)]
+    pa.default_memory_pool().release_unused()  # DuckDB's sort comes next, and takes all that it is given
     return all(found.check == "landing-values" for found in findings), findings
 
 
@@ -38,9 +40,9 @@ def check_footer(probe: duckdb.DuckDBPyConnection, path: Path) -> None:
 def _verify_part(store: LocalStore, part: Entry, probe: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     with store.open(part.path) as source:
         try:
-            with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file:
                 problem = _problem_of_header(part, file)
-                odd = 0 if problem else sum(map(_odd_rows, file.iter_batches()))
+                odd = 0 if problem else sum(map(_odd_rows, file.iter_batches(_BATCH_ROWS)))
             check_footer(probe, store.root / part.path)
         except DAMAGE:
             problem, odd = "landing-damaged", 0

@@ -108,7 +108,7 @@ def _copied(store: Store, entries: Sequence[Entry], scratch: Path) -> LocalStore
 
 
 def _write_ids(sessions: Path, dt: date, ids: Path) -> None:
-    with pq.ParquetFile(sessions) as file, pq.ParquetWriter(ids, _IDS, compression="zstd") as writer:
+    with pq.ParquetFile(sessions, pre_buffer=False) as file, pq.ParquetWriter(ids, _IDS, compression="zstd") as writer:
         for batch in file.iter_batches(columns=["session_id"]):
             session_ids = batch.column("session_id").cast(pa.string())
             days = pa.repeat(pa.scalar(dt), len(batch))

@@ -42,6 +42,10 @@ class TableFile:
     fingerprint: str | None
     rows: int
 
+    def location(self, dt: date) -> str:
+        """Its path below the output."""
+        return table_path(self.table, dt)
+
     @property
     def is_comparable(self) -> bool:
         """Whether it has the table's columns, whatever their types."""
@@ -130,7 +134,7 @@ def lost(engine: Engine, dt: date, sessions: TableFile, parts: Sequence[Path], f
         examples = sorted([*examples, *session_ids[:EXAMPLES]])[:EXAMPLES]
     if not count:
         return None
-    return finding("landing-lost", table_path("sessions", dt), count, examples, dt=dt)
+    return finding("landing-lost", sessions.location(dt), count, examples, dt=dt)
 
 
 def _counted(engine: Engine, check: str, dt: date, file: TableFile, rows: str) -> list[Finding]:
@@ -138,13 +142,13 @@ def _counted(engine: Engine, check: str, dt: date, file: TableFile, rows: str) -
     count, examples = engine.execute(
         f"SELECT coalesce(sum(n), 0)::BIGINT, min(session_id, {EXAMPLES}) FROM ({rows})"
     ).fetchall()[0]
-    return [finding(check, table_path(file.table, dt), count, examples or (), dt=dt)] if count else []
+    return [finding(check, file.location(dt), count, examples or (), dt=dt)] if count else []
 
 
 def _unsorted(dt: date, file: TableFile) -> list[Finding]:
     index = next((key for key in KEYS[file.table] if key.endswith("_index")), None)
     count, last = 0, None
-    with pq.ParquetFile(file.path) as parquet:
+    with pq.ParquetFile(file.path, pre_buffer=False) as parquet:
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=["session_id", *([index] if index else [])]):
             here = pa.Table.from_batches([batch])
             rows = here if last is None else pa.concat_tables([last, here])
@@ -155,7 +159,7 @@ def _unsorted(dt: date, file: TableFile) -> list[Finding]:
                 wrong = pc.or_(wrong, pc.and_(same, pc.greater(before[index], after[index])))
             count += pc.sum(wrong).as_py() or 0
             last = here.slice(len(here) - 1)
-    return [finding("row-order", table_path(file.table, dt), count, dt=dt)] if count else []
+    return [finding("row-order", file.location(dt), count, dt=dt)] if count else []
 
 
 def _quoted(names: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ from liveness_etl.load import landing, publish
 from liveness_etl.storage import LocalStore
 from liveness_etl.transform import normalize, tables
 
-_BATCH_ROWS: Final = 65_536
+_BATCH_ROWS: Final = 8_192
 _ROW_GROUP_ROWS: Final = 131_072
 
 
@@ -50,57 +50,66 @@ def verify_tables(
     readings = {table: _Reading(file) for table, file in files.items()}
     if landed is not None and current:
         for winners in publish.read_winners(store, landed, scratch, memory_limit):
-            for table in current:
-                readings[table].expect(normalize.NORMALIZE[table](winners))
+            for first in range(0, len(winners), _BATCH_ROWS):
+                some = winners.slice(first, _BATCH_ROWS)
+                for table in current:
+                    readings[table].expect(normalize.NORMALIZE[table](some))
     for table, reading in readings.items():
         reading.finish()
         if reading.damaged:
-            findings.append(finding("table-damaged", publish.table_path(table, dt), dt=dt))
-    sound = {table: file for table, file in files.items() if not readings[table].damaged}
-    differing = [sound[table] for table in current if table in sound and not readings[table].same]
+            findings.append(finding("table-damaged", files.pop(table).location(dt), dt=dt))
+    differing = [files[table] for table in current if table in files and not readings[table].same]
     if landed is not None and differing:
         publish.write_tables(store, landed, scratch, _ROW_GROUP_ROWS, memory_limit)
     with open_engine(scratch, memory_limit) as engine:
         for file in differing:
-            if file.is_comparable:
-                try:
-                    findings += verify_rows.compare(engine, dt, file, scratch / file.table, sound.get("sessions"))
-                except (duckdb.OutOfMemoryException, duckdb.IOException):
-                    raise
-                except duckdb.Error:  # a page that pyarrow read as something, and DuckDB not at all
-                    findings.append(finding("table-damaged", publish.table_path(file.table, dt), dt=dt))
-                    del sound[file.table]
-        old = {table: file for table, file in sound.items() if table not in current}
+            findings += _explain(engine, dt, file, scratch / file.table, files)
+        old = {table: file for table, file in files.items() if table not in current}
         findings += _verify_old(engine, store, dt, landed, old, forgotten)
-    return sound, findings
+    return files, findings
+
+
+def _explain(engine: Engine, dt: date, file: TableFile, expected: Path, files: dict[str, TableFile]) -> list[Finding]:
+    """Why a table is not what it should be; one that turns out to be damaged is taken out of `files`."""
+    if not file.is_comparable:
+        return []  # its schema was found out already
+    try:
+        return verify_rows.compare(engine, dt, file, expected, files.get("sessions"))
+    except (duckdb.OutOfMemoryException, duckdb.IOException):
+        raise
+    except duckdb.Error:  # a page that pyarrow read as something, and DuckDB not at all
+        del files[file.table]
+        return [finding("table-damaged", file.location(dt), dt=dt)]
 
 
 def _open_tables(store: LocalStore, dt: date) -> tuple[dict[str, TableFile], list[Finding]]:
     files: dict[str, TableFile] = {}
     findings: list[Finding] = []
-    missing = []
-    for table in tables.TABLES:
-        path = publish.table_path(table, dt)
-        if store.head(path) is None:
-            missing.append(finding("table-missing", path, dt=dt))
-            continue
-        try:
-            with store.open(path) as source, pq.ParquetFile(source) as parquet, duckdb.connect() as probe:
-                schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+    paths = {table: publish.table_path(table, dt) for table in tables.TABLES}
+    missing = [finding("table-missing", path, dt=dt) for path in paths.values() if store.head(path) is None]
+    with duckdb.connect() as probe:
+        for table, path in paths.items():
+            if store.head(path) is None:
+                continue
+            try:
+                with store.open(path) as source, pq.ParquetFile(source) as parquet:
+                    schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
                 check_footer(probe, store.root / path)
-        except DAMAGE:
-            findings.append(finding("table-damaged", path, dt=dt))
-            continue
-        metadata = schema.metadata or {}
-        version = metadata.get(landing.VERSION_KEY, b"").decode("ascii", "replace")
-        fingerprint = metadata.get(publish.FINGERPRINT_KEY, b"").decode("ascii", "replace")
-        has_schema = schema.equals(tables.SCHEMAS[table])
-        if not has_schema:
-            findings.append(finding("table-schema", path, dt=dt))
-        elif version != tables.CONTRACT_VERSION or not fingerprint:
-            findings.append(finding("table-origin", path, dt=dt))
-        files[table] = TableFile(table, store.root / path, tuple(schema.names), has_schema, fingerprint or None, rows)
-    return files, findings + (missing if files or findings else [])
+            except DAMAGE:
+                findings.append(finding("table-damaged", path, dt=dt))
+                continue
+            metadata = schema.metadata or {}
+            version = metadata.get(landing.VERSION_KEY, b"").decode("ascii", "replace")
+            fingerprint = metadata.get(publish.FINGERPRINT_KEY, b"").decode("ascii", "replace")
+            has_schema = schema.equals(tables.SCHEMAS[table])
+            if not has_schema:
+                findings.append(finding("table-schema", path, dt=dt))
+            elif version != tables.CONTRACT_VERSION or not fingerprint:
+                findings.append(finding("table-origin", path, dt=dt))
+            files[table] = TableFile(
+                table, store.root / path, tuple(schema.names), has_schema, fingerprint or None, rows
+            )
+    return files, findings + (missing if len(missing) < len(paths) else [])
 
 
 def _verify_old(
@@ -156,7 +165,7 @@ class _Reading:
 
     def _read(self, path: Path) -> Iterator[pa.Table]:
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
                 for batch in file.iter_batches(_BATCH_ROWS):
                     if len(batch):
                         yield pa.Table.from_batches([batch])
