@@ -227,6 +227,39 @@ def forget(
     forget_command.show_forgotten(pipeline.forget(settings, found, with_source_images=with_source_images, **options))
 
 
+@app.command()
+def verify(
+    output: OutputOption = None,
+    manifest: Annotated[
+        str | None, typer.Option("--manifest", metavar="MANIFEST", help="Every valid id of it must have its row.")
+    ] = None,
+    run_date: DateOption = None,
+    sizes_only: Annotated[
+        bool, typer.Option("--sizes-only", help="Compare the images' sizes, not their hashes: reads no image.")
+    ] = False,
+    form: Annotated[str, typer.Option("--format", metavar="table|csv|json", help="Form of the findings.")] = "table",
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Audit the output: landing, tables, images and records; exit code 3 where there is a defect. Writes nothing."""
+    from liveness_etl import display, pipeline
+    from liveness_etl.analysis.query import check_form
+    from liveness_etl.job import Job
+
+    check_form(form)
+    settings = _settings(config, output, None, quiet, verbose, log_format)
+    if manifest is None and run_date is not None:
+        raise UsageError("--date is the date of a manifest's run: give it with --manifest")
+    job = None
+    if manifest is not None:
+        job = Job("verify", manifest, settings, settings.sources_or_default(), _date("--date", run_date))
+    verified = pipeline.verify(settings, job, hash_images=not sizes_only, on_partition=display.verified_observer(quiet))
+    display.show_verified(verified, form)
+    raise typer.Exit(verified.exit_code)
+
+
 @app.command("local-rekognition")
 def local_rekognition(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,

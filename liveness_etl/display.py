@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -15,6 +15,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.table import Table
 from rich.text import Text
 
+from liveness_etl.analysis.query import print_rows
+from liveness_etl.analysis.verify import Verified
+from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
@@ -47,6 +50,45 @@ def show_published(published: Published) -> None:
     """One line on standard error for a partition."""
     what = f"{published.sessions:,} sessions" if published.changed else "already current"
     _stderr.print(f"published {published.dt}: {what}")
+
+
+def verified_observer(quiet: bool) -> Callable[[VerifiedPartition], None]:
+    """Prints a line on standard error for each partition that was audited."""
+
+    def show(verified: VerifiedPartition) -> None:
+        defects = sum(not found.is_note for found in verified.findings)
+        result = f"findings: {defects}" if defects else "sound"
+        _stderr.print(f"verified {verified.dt}: {verified.sessions:,} sessions, {verified.images:,} images; {result}")
+
+    return (lambda verified: None) if quiet else show
+
+
+def show_verified(verified: Verified, form: str) -> None:
+    """The findings on standard output, and what was looked at on standard error.
+
+    Session ids stand in CSV and JSON only: somebody asked for them, while the table may go to a log.
+    """
+    columns = ["finding", "is_note", "where", "count", "advice", "session_ids"]
+    rows: list[list[Any]] = [
+        [found.check, found.is_note, found.where, found.count, found.advice, list(found.session_ids)]
+        for found in verified.findings
+    ]
+    if form == "table":
+        columns = ["finding", "where", "count", "what it is, and what to do"]
+        rows = [
+            [f"{check} (note)" if is_note else check, where, f"{count:,}", advice]
+            for check, is_note, where, count, advice, _ in rows
+        ]
+    if rows or form != "table":
+        print_rows(columns, rows, form)
+    defects = sum(not found.is_note for found in verified.findings)
+    looked_at = (
+        f"partitions: {verified.partitions:,}, sessions: {verified.sessions:,}, images: {verified.images:,}, "
+        f"findings: {defects:,}"
+    )
+    _stderr.print(looked_at if verified.partitions else f"nothing has landed there yet; {looked_at}")
+    if defects and form == "table":
+        _stderr.print("`--format json` names the first session ids of each finding")
 
 
 def show_report(job: Job, report: RunReport) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from liveness_etl.analysis.verify import Verified, verify_output
+from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.engine import open_engine
 from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError, UsageError
 from liveness_etl.extract import manifest, rekognition
@@ -34,7 +36,7 @@ from liveness_etl.job import (
     ceiling_of,
     check_source,
     erase_source_with,
-    image_place,
+    image_places,
     keep_images,
     open_output,
     read_manifest,
@@ -322,7 +324,13 @@ def sweep_source(
 
 
 def _image_eraser(settings: Settings) -> EraseImages:
-    return partial(erase_images, *image_place(settings))
+    places = image_places(settings)
+
+    def erase(session_ids: Collection[str], dt: date) -> None:
+        for store, prefix in places:
+            erase_images(store, prefix, session_ids, dt)
+
+    return erase
 
 
 def slices_of(job: Job, source: SourcePlan) -> int:
@@ -386,7 +394,7 @@ def forget(
     """Erase sessions for good. `progressed` is told of partitions done, of how many. Raises LivenessError."""
     return erasure.forget(
         open_output(settings),
-        image_place(settings),
+        image_places(settings),
         session_ids,
         partial(publish_partition, settings),
         source_buckets=settings.images.source_buckets,
@@ -402,10 +410,30 @@ def expire(settings: Settings) -> erasure.Expired:
         raise UsageError("nothing expires: set output.retention_days or images.retention_days in the configuration")
     return erasure.expire(
         open_output(settings),
-        image_place(settings),
+        image_places(settings),
         keep_days=days,
         keep_images_days=images_days,
         today=datetime.now(UTC).date(),
+    )
+
+
+def verify(
+    settings: Settings,
+    job: Job | None = None,
+    *,
+    hash_images: bool = True,
+    on_partition: Callable[[VerifiedPartition], None] = lambda verified: None,
+) -> Verified:
+    """Audit the output, and against it the manifest of `job`, if there is one. Writes nothing. Raises LivenessError."""
+    store = open_output(settings)
+    return verify_output(
+        store,
+        image_places(settings),
+        forgotten=read_tombstones(store).among,
+        manifest_ids=None if job is None else (chunk.ids for chunk in read_manifest(job)),
+        hash_images=hash_images,
+        memory_limit=settings.publish.memory_limit,
+        on_partition=on_partition,
     )
 
 

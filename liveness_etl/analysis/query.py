@@ -4,7 +4,7 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -49,12 +49,22 @@ def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tup
 
 def run_query(output: Any, sql: str, form: str) -> None:
     """Print one query's result on standard output as a table, CSV or JSON."""
-    if form not in ("table", "csv", "json"):
-        raise UsageError("--format must be table, csv or json")
+    check_form(form)
     if output.uri is None:
         raise UsageError("no output: give --output with a folder or an s3:// address")
     options = {"endpoint_url": output.endpoint_url, "region": output.region, "profile": output.profile}
     columns, rows = fetch(output.uri, sql, **options)
+    print_rows(columns, rows, form)
+
+
+def check_form(form: str) -> None:
+    """Raise UsageError for what `print_rows` cannot print."""
+    if form not in ("table", "csv", "json"):
+        raise UsageError("--format must be table, csv or json")
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> None:
+    """Print rows on standard output as a table, CSV or JSON."""
     if form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)
@@ -66,7 +76,7 @@ def run_query(output: Any, sql: str, form: str) -> None:
         _print_table(columns, rows)
 
 
-def _print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from liveness_etl.engine import open_engine
 from liveness_etl.errors import Conflict, Missing, StoreError
 from liveness_etl.load import landing, rewrite
-from liveness_etl.load.tombstones import Tombstones, read_tombstones
+from liveness_etl.load.tombstones import NONE, Tombstones, read_tombstones
 from liveness_etl.storage import ABSENT, Store
 from liveness_etl.transform import normalize, tables
 
@@ -39,7 +39,7 @@ class Published:
     sessions: int
 
 
-class _RowsOfForgotten(Exception):
+class RowsOfForgotten(Exception):
     """Landing holds rows of an id that was erased."""
 
 
@@ -65,7 +65,7 @@ def publish_partition(
         for again in range(_TRIES):
             try:
                 published = _publish_once(store, dt, rebuild, row_group_rows, memory_limit)
-            except _RowsOfForgotten:
+            except RowsOfForgotten:
                 rewrite.erase_forgotten(store, dt)
                 continue
             except (Conflict, Missing):
@@ -91,21 +91,25 @@ def _publish_once(store: Store, dt: date, rebuild: bool, row_group_rows: int, me
     # Landing first, tombstones second: a row that came in after its tombstone is met with it.
     tombstones = read_tombstones(store)
     with store.scratch() as folder:
-        sessions = _write_tables(store, landed, tombstones, folder, row_group_rows, memory_limit)
+        sessions = write_tables(store, landed, folder, row_group_rows, memory_limit, tombstones)
         for table in tables.TABLES:
             found = before[table]
             store.put(table_path(table, dt), folder / table, expect=found.etag if found else ABSENT)
     return Published(dt, True, sessions)
 
 
-def _write_tables(
+def write_tables(
     store: Store,
     landed: landing.Landed,
-    tombstones: Tombstones,
     folder: Path,
     row_group_rows: int,
     memory_limit: str,
+    tombstones: Tombstones = NONE,
 ) -> int:
+    """Write `folder/<table>` for each table of a partition; returns the number of sessions.
+
+    Raises RowsOfForgotten where landing holds rows of ids with one of the tombstones, and StoreError.
+    """
     metadata = {
         landing.VERSION_KEY: tables.CONTRACT_VERSION,
         FINGERPRINT_KEY: landed.fingerprint,
@@ -116,24 +120,27 @@ def _write_tables(
             table: stack.enter_context(_TableWriter(folder / table, table, metadata, row_group_rows))
             for table in tables.TABLES
         }
-        for winners in _winners(store, landed, tombstones, folder, memory_limit):
+        for winners in read_winners(store, landed, folder, memory_limit, tombstones):
             sessions += len(winners)
             for table, writer in writers.items():
                 writer.write(normalize.NORMALIZE[table](winners))
     return sessions
 
 
-def _winners(
-    store: Store, landed: landing.Landed, tombstones: Tombstones, folder: Path, memory_limit: str
+def read_winners(
+    store: Store, landed: landing.Landed, folder: Path, memory_limit: str, tombstones: Tombstones = NONE
 ) -> Iterator[pa.RecordBatch]:
-    """The winning landing rows of a partition, sorted by session_id. Raises _RowsOfForgotten."""
+    """The winning landing rows of a partition, sorted by session_id. `folder` takes what spills.
+
+    Raises as `write_tables` does.
+    """
     parts, known = landing.local_parts(store, landed.parts, folder)
     columns = ", ".join(known)
     schema = pa.schema([field.remove_metadata() for field in tables.LANDING])
     with open_engine(folder, memory_limit) as connection:
         try:
             if tombstones.digests and _hold_any(connection, parts, tombstones):
-                raise _RowsOfForgotten
+                raise RowsOfForgotten
             rows = connection.execute(
                 f"SELECT {columns} FROM read_parquet($parts, union_by_name = true) "
                 f"ORDER BY session_id, {normalize.WINNER_ORDER_SQL}, hash({columns})",
@@ -179,6 +186,7 @@ class _TableWriter:
             path,
             schema,
             compression="zstd",
+            write_page_checksum=True,
             write_page_index=True,
             bloom_filter_options={"session_id": {"ndv": row_group_rows, "fpp": 0.01}},
             sorting_columns=[pq.SortingColumn(schema.names.index(name)) for name in ["session_id", *index]],

@@ -150,7 +150,8 @@ def _write_again(
     metadata = {VERSION_KEY: CONTRACT_VERSION, FOLDED_KEY: json.dumps(sorted(origins))}
     with store.scratch() as folder:
         ready = folder / "fold"
-        with pq.ParquetWriter(ready, LANDING.with_metadata(metadata), compression="zstd") as writer:
+        schema = LANDING.with_metadata(metadata)
+        with pq.ParquetWriter(ready, schema, compression="zstd", write_page_checksum=True) as writer:
             for table in _row_groups(scan(store, parts)):
                 kept = table if without is None else table.filter(pc.invert(pc.is_in(table["session_id"], without)))
                 writer.write_table(kept)

@@ -83,7 +83,7 @@ class Output(RuleBasedStateMachine):
         self.seconds += 1
         forget.forget(
             self.store,
-            (self.store, "images/"),
+            [(self.store, "images/")],
             [session],
             lambda dt: publish.publish_partition(self.store, dt),
             now=NOW + timedelta(seconds=self.seconds),

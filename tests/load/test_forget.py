@@ -40,7 +40,7 @@ def put_image(store: Store, number: int, dt: date = DT) -> None:
 
 def erase(store: Store, *session_ids: str, **options: Any) -> Forgotten:
     return forget(
-        store, (store, "images/"), session_ids, lambda dt: publish.publish_partition(store, dt), now=NOW, **options
+        store, [(store, "images/")], session_ids, lambda dt: publish.publish_partition(store, dt), now=NOW, **options
     )
 
 

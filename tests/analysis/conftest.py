@@ -1,0 +1,112 @@
+"""A sound output made by the real pipeline, in a folder and on S3, mended again after each test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from liveness_etl import pipeline
+from liveness_etl.analysis.verify import Verified
+from liveness_etl.job import Job
+from liveness_etl.local import LocalConfig, LocalRekognition
+from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage_s3 import S3Store
+from tests.running import ids, make_job
+from tests.stored import paths, read
+
+FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
+BOTH_KINDS = LocalConfig(
+    answer_any=True,
+    image_mode="mixed",
+    image_bytes=300,
+    outcome_shares={"SUCCEEDED": 0.8, "FAILED": 0.1, "SessionNotFoundException": 0.1},
+)
+"""Half of the sessions with images that AWS stored, half with bytes that this program stores."""
+
+
+@dataclass
+class Output:
+    """An output of two partitions with 24 and 12 ids, made by one run each."""
+
+    store: Store
+    manifest: Path
+    options: dict[str, Any]
+    kept: dict[str, bytes]
+    tags: dict[str, str]
+
+    def job(self, manifest: Path | None = None) -> Job:
+        return make_job(manifest or self.manifest, self.store.uri, "http://127.0.0.1:1", **self.options)
+
+    def verify(self, manifest: Path | None = None, **options: Any) -> Verified:
+        job = self.job(manifest)
+        return pipeline.verify(job.settings, job if manifest else None, **options)
+
+    def mend(self) -> None:
+        """Undo whatever a test has done."""
+        self.store.delete([path for path in paths(self.store) if path not in self.kept])
+        tags = {entry.path: entry.etag for entry in self.store.list("")}
+        for path, content in self.kept.items():
+            if tags.get(path) != self.tags[path]:
+                self.tags[path] = self.store.put(path, content)
+
+
+@pytest.fixture(scope="session")
+def rekognition_of_both_kinds() -> Iterator[LocalRekognition]:
+    with LocalRekognition(BOTH_KINDS) as running:
+        yield running
+
+
+def made(store: Store, folder: Path, rekognition: LocalRekognition, **options: Any) -> Output:
+    manifest = folder / "manifest.csv"
+    some = ids(36)
+    lines = ["session_id,created_at"]
+    for dt, these in ((FIRST, some[:24]), (SECOND, some[24:])):
+        created_at = datetime(dt.year, dt.month, dt.day, 12, tzinfo=UTC).isoformat()
+        lines += [f"{session_id},{created_at}" for session_id in these]
+    manifest.write_text("\n".join(lines) + "\n")
+    report = pipeline.run(make_job(manifest, store.uri, rekognition.endpoint_url, **options))
+    assert report.exit_code == 0
+    kept = {path: read(store, path) for path in paths(store)}
+    return Output(store, manifest, options, kept, {entry.path: entry.etag for entry in store.list("")})
+
+
+@pytest.fixture(scope="session")
+def output_in_folder(
+    tmp_path_factory: pytest.TempPathFactory, rekognition_of_both_kinds: LocalRekognition, isolated_environment: None
+) -> Output:
+    folder = tmp_path_factory.mktemp("verified")
+    return made(LocalStore(folder / "out püt"), folder, rekognition_of_both_kinds)
+
+
+@pytest.fixture(scope="session")
+def output_on_s3(
+    tmp_path_factory: pytest.TempPathFactory, rekognition_of_both_kinds: LocalRekognition, s3: Any, s3_endpoint: str
+) -> Output:
+    s3.create_bucket(Bucket="lake-verified")
+    options = {"output__endpoint_url": s3_endpoint, "output__region": "us-east-1"}
+    store = S3Store("s3://lake-verified/output", s3)
+    return made(store, tmp_path_factory.mktemp("verified"), rekognition_of_both_kinds, **options)
+
+
+@pytest.fixture
+def folder_output(output_in_folder: Output) -> Iterator[Output]:
+    """The sound output in a folder."""
+    yield output_in_folder
+    output_in_folder.mend()
+
+
+@pytest.fixture
+def s3_output(output_on_s3: Output) -> Iterator[Output]:
+    """The sound output on S3."""
+    yield output_on_s3
+    output_on_s3.mend()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def output(request: pytest.FixtureRequest) -> Output:
+    """The sound output, in both kinds of store."""
+    found: Output = request.getfixturevalue(f"{request.param}_output")
+    return found
