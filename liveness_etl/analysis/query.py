@@ -43,8 +43,9 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     # DuckDB 1.5.5 fails with an internal error on min(dt): it takes the partition column for one of the file's.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-    for table in SCHEMAS:
-        _make_view(connection, store, table)
+    denied = [error for table in SCHEMAS if (error := _make_view(connection, store, table))]
+    if len(denied) == len(SCHEMAS):
+        raise denied[0]
     if not store.uri.startswith("s3://"):
         connection.execute("SET allowed_directories = $1", [[f"{store.uri}/{table}/" for table in SCHEMAS]])
     connection.execute("SET enable_external_access = false")
@@ -108,6 +109,8 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime) else value
 
 
+_UNLISTED: Final = "cannot query: "
+
 _WAYS_AROUND: Final = {
     "enable_logging": "writes files, though it looks like a SELECT",
     "query": "runs a text that nobody has looked at",
@@ -123,14 +126,15 @@ def _refuse_ways_around(sql: str) -> None:
             raise UsageError(f"a query only reads: {name[1]} is not for it")
 
 
-def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) -> None:
+def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) -> StoreError | None:
+    """Make the view of a table; returns the error that it raises when it is read, if it cannot be listed."""
     name = "part-00000.parquet" if table not in ("runs", "rejects") else ".parquet"
     try:
         entries = [entry for entry in store.list(f"{table}/dt=") if entry.path.endswith(name)]
     except StoreError as error:
         says = str(error).replace("'", "''")
-        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE error('{says}')")
-        return
+        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE error('{_UNLISTED}{says}')")
+        return error
     if not entries:
         connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE false")
     elif store.uri.startswith("s3://") or re.search(r"[*?[]", store.uri):  # which DuckDB would take for a pattern
@@ -141,6 +145,7 @@ def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) 
             f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
             "hive_partitioning = true, hive_types = {'dt': DATE}, union_by_name = false)"
         )
+    return None
 
 
 def _no_rows(table: str) -> str:
@@ -158,4 +163,6 @@ def _translated() -> Iterator[None]:
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
     except duckdb.Error as error:
+        if _UNLISTED in str(error):
+            raise StoreError(str(error).rpartition(_UNLISTED)[2].splitlines()[0]) from None
         raise UsageError(str(error).partition("\n\nStack Trace")[0].strip()) from None
