@@ -33,7 +33,7 @@ class Need:
 
 @dataclass
 class Policy:
-    """A policy of config/iam with its placeholders replaced; `used` are the (Sid, action, resource) that were needed."""
+    """A policy of config/iam with its placeholders replaced; `used` holds (Sid, action, resource)."""
 
     statements: Sequence[Mapping[str, Any]]
     used: set[tuple[str, str, str]] = field(default_factory=set)
