@@ -97,12 +97,17 @@ def _print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
 
     table = Table()
     for name in columns:
-        table.add_column(Text(name))
+        table.add_column(Text(_visible(name)))
     for row in rows:
-        table.add_row(*(Text("NULL" if value is None else str(_plain(value))) for value in row))
+        table.add_row(*(Text("NULL" if value is None else _visible(str(_plain(value)))) for value in row))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}")
+
+
+def _visible(text: str) -> str:
+    """A value on a terminal, which would obey what a manifest's author has hidden in it."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _plain(value: Any) -> Any:
