@@ -25,7 +25,7 @@ from liveness_etl.pipeline import Observer, RunReport
 from liveness_etl.pipeline import Progress as SweepProgress
 
 _LINE_SECONDS = 5.0
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+_stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)  # "[x]" in a name is no markup
 
 PASS_RATE_SQL = """\
 SELECT challenges.type AS challenge, count(*) AS sessions,
@@ -138,7 +138,7 @@ def show_demo(report: RunReport, output: Path) -> None:
     """The figures of the demo, one query's result, and what to try next."""
     from liveness_etl.analysis.query import fetch
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     columns, rows = fetch(str(output), PASS_RATE_SQL)
     table = Table(*columns, title="Pass rate by challenge type at 80 % confidence")
     for row in rows:
@@ -187,7 +187,7 @@ def show_forecast(plan: Plan, too_late: Mapping[str, int], ttl_seconds: float) -
             str(timedelta(seconds=round(source.to_ask / source.ceiling.tps))),
             f"{too_late[source.source]:,}",
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table)
     for source in plan.sources:
         console.print(f"{source.source}: {source.ceiling.tps:g}/s is {source.ceiling.why}", soft_wrap=True)

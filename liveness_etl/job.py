@@ -113,10 +113,12 @@ def source_region(source: Source) -> str:
 
 
 def source_client(job: Job, name: str) -> Any:
-    """The client of a source, with credentials of its own. Raises UsageError."""
+    """The client of a source, with credentials of its own, which are the expected account's. Raises UsageError."""
     source = job.sources[name]
+    session = _session(source)
+    account.check_credentials(session, source.expected_account_id)  # here too: a worker elsewhere has its own
     return rekognition.rekognition_client(
-        _session(source),
+        session,
         endpoint_url=source.endpoint_url,
         connections=source.max_in_flight or job.settings.sweep.max_in_flight or _MOST_CONNECTIONS,
         timeout_seconds=job.settings.sweep.call_timeout_seconds,
@@ -138,7 +140,12 @@ def ceiling_of(job: Job, name: str) -> Ceiling:
     def account_quota() -> float | None:
         # `plan` makes no call at all, and a stand-in for Rekognition has no quota of the account's.
         asks = job.command != "plan" and source.endpoint_url is None
-        return account.face_liveness_quota(_session(source)) if asks else None
+        if not asks:
+            return None
+        session = _session(source)
+        if source.expected_account_id is not None:  # before the first call: this is one
+            account.check_credentials(session, source.expected_account_id)
+        return account.face_liveness_quota(session)
 
     found = source_ceiling(
         source_region(source),

@@ -4,12 +4,13 @@ A check raises ValueError with the rest of a sentence that begins with the key (
 repeat the value, which may be secret.
 """
 
-import ipaddress
 import re
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+
+from liveness_etl.endpoints import check_endpoint
 
 
 def _matches(pattern: str, expected: str) -> AfterValidator:
@@ -46,33 +47,9 @@ def _https(url: SecretStr) -> SecretStr:
     return url
 
 
-# One strict pattern instead of a URL parser: they disagree on '\', '@' and white space, and so on the host.
-_ENDPOINT = re.compile(
-    r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
-)
-
-
 def _trusted_endpoint(url: str, info: ValidationInfo) -> str:
-    """Session ids go to this host, faces come back: never in clear text, and AWS's unless told otherwise."""
-    parts = _ENDPOINT.fullmatch(url)
-    if not parts or int(parts[3] or 0) > 65_535:
-        raise ValueError("must look like https://HOST[:PORT], without user, password or query")
-    scheme, host = parts[1], parts[2].strip("[]").lower()
-    if _is_loopback(host):
-        return url
-    if scheme == "http":
-        raise ValueError("must be https: plain http is for loopback addresses only")
-    allowed = {name.lower() for name in (info.context or {}).get("allow_endpoints", ())}
-    if host not in allowed and not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        raise ValueError(f"must be a host of AWS; if this one is meant, give --allow-endpoint {host}")
+    check_endpoint(url, (info.context or {}).get("allow_endpoints", ()))
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 Text = Annotated[str, _matches(r"(?=.*\S)[^\x00-\x1f\x7f]+", "text, and not empty")]

@@ -19,10 +19,13 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.config
 import botocore.exceptions
+import botocore.parsers
 import pyarrow as pa
 
 from liveness_etl import storage_versions
+from liveness_etl.aws import make_client
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
+from liveness_etl.masking import masked
 from liveness_etl.storage import ABSENT, Entry, Purged
 from liveness_etl.storage_versions import UNVERSIONED
 
@@ -41,9 +44,9 @@ def s3_client(endpoint_url: str | None = None, region: str | None = None, profil
     )
     try:
         session = boto3.session.Session(profile_name=profile, region_name=region)
-        return session.client("s3", endpoint_url=endpoint_url, config=config)
-    except (botocore.exceptions.BotoCoreError, ValueError) as error:
-        raise UsageError(f"cannot set up S3: {error}") from None
+    except botocore.exceptions.BotoCoreError as error:
+        raise UsageError(f"cannot set up S3: {masked(str(error))}") from None
+    return make_client(session, "s3", config, endpoint_url)
 
 
 class S3Store:
@@ -221,9 +224,11 @@ def translated_s3_errors(verb: str, uri: str) -> Iterator[None]:
             raise Missing(f"{uri} is gone") from None
         if code == "NoSuchBucket":
             raise StoreError(f"cannot {verb} {uri}: there is no such bucket; create it first") from None
-        raise StoreError(f"cannot {verb} {uri}: {code}") from None
+        raise StoreError(f"cannot {verb} {uri}: {masked(code)[:100]}") from None
     except botocore.exceptions.BotoCoreError as error:
-        raise StoreError(f"cannot {verb} {uri}: {error}") from None
+        raise StoreError(f"cannot {verb} {uri}: {masked(str(error))}") from None
+    except (botocore.parsers.ResponseParserError, RecursionError):  # quotes the body; a 301 without a region
+        raise StoreError(f"cannot {verb} {uri}: the answer is none of S3's") from None
     except OSError as error:
         raise StoreError(f"cannot {verb} {uri}: {error.strerror or error}") from None
 

@@ -427,7 +427,6 @@ def test_query_over_s3_reads_the_output_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same views, and neither local files nor other buckets."""
-    pytest.importorskip("duckdb_extensions")
     monkeypatch.setenv("LIVENESS_ETL__OUTPUT__ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("LIVENESS_ETL__OUTPUT__URI", f"s3://{bucket}/output")
     options = ("--endpoint-url", rekognition.endpoint_url, "--region", "us-east-1", "--max-tps", "500")

@@ -3,13 +3,19 @@
 import contextlib
 import csv
 import json
+import re
+import shutil
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
+from liveness_etl.analysis.objects import open_dataset
 from liveness_etl.errors import StoreError, UsageError
 from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.tables import SCHEMAS
@@ -18,19 +24,30 @@ from liveness_etl.transform.tables import SCHEMAS
 def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs and rejects.
 
-    `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads
-    below the output alone. Raises StoreError, or UsageError where DuckDB cannot reach the output.
+    `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads these
+    tables alone, not even the rest of the output; one that may not be listed (as an analyst may not list rejects) is a
+    view that says so when it is read. Raises StoreError.
     """
     store = open_store(output, **s3_options)
-    connection = duckdb.connect(config={"autoinstall_known_extensions": False})
+    spill = tempfile.mkdtemp(prefix="liveness-etl-query-")  # not DuckDB's own: .tmp/ where the user happens to be
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_persistent_secrets": False,
+            "python_enable_replacements": False,
+            "temp_directory": spill,
+        }
+    )
+    weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     # DuckDB 1.5.5 fails with an internal error on min(dt): it takes the partition column for one of the file's.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-    if output.startswith("s3://"):
-        _use_httpfs(connection, s3_options)
-    for table in SCHEMAS:
-        connection.execute(_view_sql(store, table))
-    connection.execute("SET allowed_directories = $1", [[f"{store.uri}/"]])
+    denied = [error for table in SCHEMAS if (error := _make_view(connection, store, table))]
+    if len(denied) == len(SCHEMAS):
+        raise denied[0]
+    if not store.uri.startswith("s3://"):
+        connection.execute("SET allowed_directories = $1", [[f"{store.uri}/{table}/" for table in SCHEMAS]])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -39,6 +56,7 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
 def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one query. Raises UsageError, with DuckDB's own words for a wrong one."""
     with _translated(), connect(output, **s3_options) as connection:
+        _refuse_ways_around(sql)
         kinds = {statement.type for statement in connection.extract_statements(sql)}
         # CREATE is how DuckDB says PIVOT, and stays in memory; COPY, ATTACH or EXPLAIN ANALYZE COPY would not.
         if not kinds or not kinds <= {duckdb.StatementType.SELECT, duckdb.StatementType.CREATE}:
@@ -52,8 +70,14 @@ def run_query(output: Any, sql: str, form: str) -> None:
     check_form(form)
     if output.uri is None:
         raise UsageError("no output: give --output with a folder or an s3:// address")
-    options = {"endpoint_url": output.endpoint_url, "region": output.region, "profile": output.profile}
-    columns, rows = fetch(output.uri, sql, **options)
+    columns, rows = fetch(
+        output.uri,
+        sql,
+        endpoint_url=output.endpoint_url,
+        region=output.region,
+        profile=output.profile,
+        expected_bucket_owner=output.expected_bucket_owner,
+    )
     print_rows(columns, rows, form)
 
 
@@ -83,68 +107,69 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
     table = Table()
     for name in columns:
-        table.add_column(Text(name))
+        table.add_column(Text(_visible(name)))
     for row in rows:
-        table.add_row(*(Text("NULL" if value is None else str(_plain(value))) for value in row))
+        table.add_row(*(Text("NULL" if value is None else _visible(str(_plain(value)))) for value in row))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}")
+
+
+def _visible(text: str) -> str:
+    """A value on a terminal, which would obey what a manifest's author has hidden in it."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime) else value
 
 
-def _view_sql(store: Store, table: str) -> str:
-    if next(store.list(f"{table}/dt="), None) is None:
-        import pyarrow as pa
+_UNLISTED: Final = "cannot query: "
 
-        empty = SCHEMAS[table].append(pa.field("dt", pa.date32())).empty_table()
-        with duckdb.connect() as typed:
-            kinds = typed.from_arrow(empty)
-            columns = ", ".join(
-                f'NULL::{kind} AS "{name}"' for name, kind in zip(kinds.columns, kinds.types, strict=True)
-            )
-        return f"CREATE VIEW {table} AS SELECT {columns} WHERE false"
-    name = "part-00000.parquet" if table not in ("runs", "rejects") else "*.parquet"
-    by_name = table == "runs"  # it gained a column; other tables are made again when theirs change
-    pattern = f"{store.uri}/{table}/dt=*/{name}".replace("'", "''")
-    return (
-        f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
-        f"hive_partitioning = true, hive_types = {{'dt': DATE}}, union_by_name = {str(by_name).lower()})"
-    )
+_WAYS_AROUND: Final = {
+    "enable_logging": "writes files, though it looks like a SELECT",
+    "query": "runs a text that nobody has looked at",
+    "json_execute_serialized_sql": "likewise",
+}
 
 
-def _use_httpfs(connection: duckdb.DuckDBPyConnection, s3_options: dict[str, Any]) -> None:
+def _refuse_ways_around(sql: str) -> None:
+    """Raises UsageError for a query that names a function which `fetch` could not keep from writing."""
+    for start, kind in duckdb.tokenize(sql):
+        name = re.match(r'"?(\w*)', sql[start:])
+        if kind == duckdb.token_type.identifier and name and name[1].lower() in _WAYS_AROUND:
+            raise UsageError(f"a query only reads: {name[1]} is not for it")
+
+
+def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) -> StoreError | None:
+    """Make the view of a table; returns the error that it raises when it is read, if it cannot be listed."""
+    name = "part-00000.parquet" if table not in ("runs", "rejects") else ".parquet"
     try:
-        from duckdb_extensions import import_extension
-    except ImportError:
-        raise UsageError("DuckDB needs its httpfs extension for s3://: pip install 'liveness-etl[s3-query]'") from None
-    import_extension("httpfs", con=connection)
-    _create_secret(connection, s3_options)
+        entries = [entry for entry in store.list(f"{table}/dt=") if entry.path.endswith(name)]
+    except StoreError as error:
+        says = str(error).replace("'", "''")
+        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE error('{_UNLISTED}{says}')")
+        return error
+    if not entries:
+        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE false")
+    elif store.uri.startswith("s3://") or re.search(r"[*?[]", store.uri):  # which DuckDB would take for a pattern
+        connection.register(table, open_dataset(store, entries, SCHEMAS[table]))
+    else:
+        by_name = str(table == "runs").lower()  # it gained a column; other tables are made again when theirs change
+        pattern = f"{store.uri}/{table}/dt=*/{'*' if name == '.parquet' else ''}{name}".replace("'", "''")
+        connection.execute(
+            f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
+            f"hive_partitioning = true, hive_types = {{'dt': DATE}}, union_by_name = {by_name})"
+        )
+    return None
 
 
-def _create_secret(connection: duckdb.DuckDBPyConnection, s3_options: dict[str, Any]) -> None:
-    """Hand boto3's own credentials, region and endpoint to DuckDB."""
-    from liveness_etl.storage_s3 import s3_client
-
-    client = s3_client(s3_options.get("endpoint_url"), s3_options.get("region"), s3_options.get("profile"))
-    credentials = client._request_signer._credentials
-    if credentials is None:
-        raise UsageError("no AWS credentials found for s3://: set AWS_PROFILE or AWS_ACCESS_KEY_ID")
-    frozen = credentials.get_frozen_credentials()
-    scheme, _, host = client.meta.endpoint_url.partition("://")
-    values = {
-        "KEY_ID": frozen.access_key,
-        "SECRET": frozen.secret_key,
-        "SESSION_TOKEN": frozen.token,
-        "REGION": client.meta.region_name,
-    }
-    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        values |= {"ENDPOINT": host, "URL_STYLE": "path", "USE_SSL": "true" if scheme == "https" else "false"}
-    given = {name: value for name, value in values.items() if value}
-    parts = ", ".join(f"{name} '{str(value).replace(chr(39), chr(39) * 2)}'" for name, value in given.items())
-    connection.execute(f"CREATE SECRET output (TYPE s3, {parts})")
+def _no_rows(table: str) -> str:
+    empty = SCHEMAS[table].append(pa.field("dt", pa.date32())).empty_table()
+    with duckdb.connect() as typed:
+        kinds = typed.from_arrow(empty)
+        columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in zip(kinds.columns, kinds.types, strict=True))
+    return f"SELECT {columns}"
 
 
 @contextlib.contextmanager
@@ -154,4 +179,6 @@ def _translated() -> Iterator[None]:
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
     except duckdb.Error as error:
+        if _UNLISTED in str(error):
+            raise StoreError(str(error).rpartition(_UNLISTED)[2].splitlines()[0]) from None
         raise UsageError(str(error).partition("\n\nStack Trace")[0].strip()) from None

@@ -7,9 +7,11 @@ import boto3
 import botocore.config
 import botocore.credentials
 import botocore.exceptions as boto_errors
+import botocore.parsers
 
+from liveness_etl.aws import check_found_endpoint, make_client
 from liveness_etl.errors import UsageError
-from liveness_etl.transform.result import masked
+from liveness_etl.masking import masked, masked_account
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,18 @@ def open_session(
     try:
         session = boto3.session.Session(profile_name=profile, region_name=region)
     except boto_errors.BotoCoreError as error:
-        raise UsageError(f"cannot set up Rekognition: {error}") from None
+        raise UsageError(f"cannot set up Rekognition: {masked(str(error))}") from None
     if role_arn is None:
         return session
     core: Any = session._session  # botocore's session: boto3 has no interface of its own for an assumed role
+
+    def make_sts(*given: Any, **options: Any) -> Any:
+        sts = core.create_client(*given, **options)
+        check_found_endpoint(sts)
+        return sts
+
     fetcher = botocore.credentials.AssumeRoleCredentialFetcher(
-        client_creator=core.create_client,
+        client_creator=make_sts,
         source_credentials=_credentials(session),
         role_arn=role_arn,
         extra_args={"RoleSessionName": "liveness-etl"} | ({"ExternalId": external_id} if external_id else {}),
@@ -57,11 +65,16 @@ def check_credentials(session: boto3.session.Session, expected_account_id: str |
     if expected_account_id is None:
         return
     try:
-        found = session.client("sts", config=_QUICK).get_caller_identity()["Account"]
+        found = make_client(session, "sts", _QUICK).get_caller_identity()["Account"]
     except (boto_errors.BotoCoreError, boto_errors.ClientError) as error:
         raise UsageError(f"cannot check expected_account_id with STS: {masked(str(error))}") from None
+    except botocore.parsers.ResponseParserError:  # quotes the body
+        raise UsageError("cannot check expected_account_id with STS: the answer is none of STS's") from None
     if found != expected_account_id:
-        raise UsageError("the credentials belong to another account than expected_account_id: correct one of the two")
+        raise UsageError(
+            f"the credentials belong to account {masked_account(found)}, and expected_account_id is "
+            f"{masked_account(expected_account_id)}: correct one of the two"
+        )
 
 
 def face_liveness_quota(session: boto3.session.Session) -> float | None:
@@ -72,7 +85,7 @@ def face_liveness_quota(session: boto3.session.Session) -> float | None:
     try:
         if session.get_credentials() is None:
             return None
-        client: Any = session.client("service-quotas", config=_QUICK)
+        client = make_client(session, "service-quotas", _QUICK)
         pages = client.get_paginator("list_service_quotas").paginate(ServiceCode="rekognition")
         found = {
             str(quota.get("QuotaName", "")).lower(): float(quota["Value"])

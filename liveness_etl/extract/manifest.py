@@ -28,7 +28,7 @@ from liveness_etl.extract.manifest_files import (
     without_query,
 )
 from liveness_etl.extract.manifest_json import split_json
-from liveness_etl.extract.manifest_lines import Layout, Lines, ManifestOptions, read_blocks, split_text
+from liveness_etl.extract.manifest_lines import Layout, Lines, ManifestOptions, read_blocks, split_text, too_many_bytes
 from liveness_etl.extract.manifest_parquet import split_parquet
 
 __all__ = [
@@ -140,10 +140,7 @@ class ManifestReader:
     def _count(self, read: int) -> None:
         self._bytes += read
         if self._bytes > self._options.max_bytes:
-            raise ManifestError(
-                f"The manifest has more than {self._options.max_bytes:,} bytes after decompression:"
-                " split it, or raise manifest.max_bytes."
-            )
+            raise too_many_bytes(self._options.max_bytes)
 
 
 def read_manifest(

@@ -45,6 +45,13 @@ class ManifestOptions:
         return tuple(dict.fromkeys(named))
 
 
+def too_many_bytes(max_bytes: int) -> ManifestError:
+    """The error of a manifest that is longer than the configuration allows."""
+    return ManifestError(
+        f"The manifest has more than {max_bytes:,} bytes after decompression: split it, or raise manifest.max_bytes."
+    )
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a file has to offer: its name for messages, the columns to read, and those it must have."""

@@ -9,12 +9,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.errors import ManifestError
-from liveness_etl.extract.manifest_lines import NOT_UTF8, TOO_LONG, Layout, Lines
+from liveness_etl.extract.manifest_lines import NOT_UTF8, TOO_LONG, Layout, Lines, too_many_bytes
 from liveness_etl.extract.manifest_time import created_at_milliseconds
 
 ROWS_PER_BATCH = 65_536
 # Column chunks are streamed in pieces of this size, and never held: one of 10 million ids has 400 MB.
 _READ_BYTES = 8 << 20
+_BATCH_BYTES = 64 << 20
 
 
 def split_parquet(stream: BinaryIO, layout: Layout, count: Callable[[int], None]) -> Iterator[Lines]:
@@ -27,10 +28,8 @@ def split_parquet(stream: BinaryIO, layout: Layout, count: Callable[[int], None]
         file = pq.ParquetFile(stream, buffer_size=_READ_BYTES, pre_buffer=False)
         columns = _usable_columns(file, layout)
         first = 1
-        for batch in file.iter_batches(ROWS_PER_BATCH, columns=columns, use_threads=False):
-            lines = _split_batch(batch, first, layout)
-            count(sum(values.nbytes for values in lines.fields.values()))
-            yield lines
+        for batch in file.iter_batches(_rows_per_batch(stream, file, layout), columns=columns, use_threads=False):
+            yield _split_batch(batch, first, layout, count)
             first += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
         raise ManifestError(f"{layout.name} cannot be read as Parquet: the file is damaged or incomplete.") from problem
@@ -57,7 +56,35 @@ def _usable_columns(file: pq.ParquetFile, layout: Layout) -> list[str]:
     return [column for column in options.columns if column in schema.names]
 
 
-def _split_batch(batch: pa.RecordBatch, first: int, layout: Layout) -> Lines:
+def _rows_per_batch(stream: BinaryIO, file: pq.ParquetFile, layout: Layout) -> int:
+    """So many rows that a batch stays small, whatever the file expands to.
+
+    A file of a kilobyte can repeat one value of a megabyte a million times: values that are repeated stand in the
+    dictionary of a column chunk, and their length is looked up there. Raises ManifestError where the file itself
+    says that it has too many bytes.
+    """
+    needed = set(layout.options.columns)
+    leaves = [leaf for leaf in map(file.schema.column, range(len(file.schema))) if leaf.path.split(".")[0] in needed]
+    text = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.name == leaf.path]
+    positions = [file.schema.names.index(leaf.name) for leaf in leaves]
+    longest, most = 1.0, 0
+    dictionaries = pq.ParquetFile(stream, read_dictionary=text, buffer_size=1 << 20, pre_buffer=False)
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        size = sum(group.column(position).total_uncompressed_size for position in positions)
+        most += size
+        if most > layout.options.max_bytes:
+            raise too_many_bytes(layout.options.max_bytes)
+        longest = max(longest, size / max(1, group.num_rows))
+        for one_row in dictionaries.iter_batches(1, row_groups=[number], columns=text, use_threads=False):
+            for values in one_row.columns:
+                if pa.types.is_dictionary(values.type) and _is_text(values.type.value_type):
+                    longest = max(longest, pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
+            break
+    return max(1, min(ROWS_PER_BATCH, int(_BATCH_BYTES / longest)))
+
+
+def _split_batch(batch: pa.RecordBatch, first: int, layout: Layout, count: Callable[[int], None]) -> Lines:
     options = layout.options
     fields: dict[str, pa.Array] = {}
     sizes = pa.repeat(0, batch.num_rows)
@@ -72,6 +99,7 @@ def _split_batch(batch: pa.RecordBatch, first: int, layout: Layout) -> Lines:
         if pa.types.is_string(values.type):
             sizes = pc.add(sizes, pc.fill_null(pc.binary_length(values), 0).cast(pa.int64()))
         fields[column] = values
+    count(sum(values.nbytes for values in fields.values()))
     too_long = pc.greater(sizes, options.max_line_bytes)
     numbers = pa.array(range(first, first + batch.num_rows), pa.int64())
     bad = pc.or_(not_utf8, too_long)

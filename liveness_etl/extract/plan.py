@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liveness_etl.errors import ManifestError
 from liveness_etl.extract.ask import Ask
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.transform.normalize import RANK_SQL, WINNER_ORDER_SQL
@@ -31,6 +32,10 @@ PRIOR_COLUMNS: Final = ("session_id", "source", "region", "status", "error_code"
 
 WINNER_COLUMNS: Final = ("images", "run_id")
 """Those that it needs besides, to know the outcome of an id's winning row (--ask-again)."""
+
+MOST_PARTITIONS: Final = 4_000
+"""Days that one manifest may touch: more than Face Liveness will have had by 2033. Each costs a folder in every table
+and a publish, so a hostile file must not make them at will."""
 
 _FEW_IDS: Final = 10_000
 _COPIED_ROWS: Final = 262_144
@@ -100,11 +105,17 @@ def plan_manifest(
 
     `read_prior(dt, columns)` gives those columns of a partition's landing rows. `forgotten` are the SHA-256 of erased
     ids, in hexadecimal: every line with one of them counts as forgotten, none as a duplicate.
+    Raises ManifestError for a manifest that touches too many partitions.
     """
     lines, rejected = _take_lines(engine, chunks, options)
     erased = _drop_forgotten(engine, forgotten) if forgotten else 0
     duplicates = _drop_repeated(engine, lines)
     partitions = tuple(row[0] for row in engine.execute("SELECT DISTINCT dt FROM lines ORDER BY dt").fetchall())
+    if len(partitions) > MOST_PARTITIONS:
+        raise ManifestError(
+            f"The manifest touches {len(partitions):,} days, and a run takes {MOST_PARTITIONS:,}:"
+            " check its created_at, or split it."
+        )
     engine.execute("CREATE TABLE prior (session_id UUID, final BOOLEAN, best_rank TINYINT, first_read BIGINT)")
     for dt in partitions:
         _take_prior(engine, dt, read_prior, options)

@@ -16,12 +16,14 @@ import boto3
 import botocore.config
 import botocore.exceptions as boto_errors
 
+from liveness_etl.aws import make_client
 from liveness_etl.errors import UsageError
 from liveness_etl.extract.answer_body import send_within
 from liveness_etl.extract.members import UNMODELLED, check_members
 from liveness_etl.extract.retry import CallFailed
+from liveness_etl.masking import masked
 from liveness_etl.transform.normalize import NO_SUCH_SESSION
-from liveness_etl.transform.result import Answer, UnreadableAnswer, masked, parse_result
+from liveness_etl.transform.result import Answer, UnreadableAnswer, parse_result
 
 THROTTLED: Final = frozenset(
     {
@@ -65,23 +67,21 @@ def rekognition_client(
     session: boto3.session.Session, *, endpoint_url: str | None, connections: int, timeout_seconds: float
 ) -> Any:
     """A client that makes one attempt a call, with a connection for each worker. Raises UsageError."""
-    try:
-        client = session.client(
-            "rekognition",
-            endpoint_url=endpoint_url,
-            config=botocore.config.Config(
-                retries={"total_max_attempts": 1, "mode": "standard"},
-                max_pool_connections=connections,
-                connect_timeout=timeout_seconds,
-                read_timeout=timeout_seconds,
-                parameter_validation=False,  # the manifest's reader has checked the id
-                tcp_keepalive=True,
-                # botocore builds its own User-Agent twice a call, a tenth of the call's CPU time.
-                user_agent=f"liveness-etl/{version('liveness-etl')} Boto3/{boto3.__version__}",
-            ),
-        )
-    except (boto_errors.BotoCoreError, ValueError) as error:
-        raise UsageError(f"cannot set up Rekognition: {error}") from None
+    client = make_client(
+        session,
+        "rekognition",
+        botocore.config.Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=connections,
+            connect_timeout=timeout_seconds,
+            read_timeout=timeout_seconds,
+            parameter_validation=False,  # the manifest's reader has checked the id
+            tcp_keepalive=True,
+            # botocore builds its own User-Agent twice a call, a tenth of the call's CPU time.
+            user_agent=f"liveness-etl/{version('liveness-etl')} Boto3/{boto3.__version__}",
+        ),
+        endpoint_url,
+    )
     # botocore has no public way to bound what its HTTP session reads.
     send = send_within(client._endpoint.http_session, _CALL_TIMEOUTS * timeout_seconds)
     client.meta.events.register(f"before-send.rekognition.{_OPERATION}", send)
@@ -93,11 +93,11 @@ def rekognition_client(
 def check_reachable(endpoint_url: str, timeout_seconds: float) -> None:
     """Connect once to a configured endpoint, before anything is asked or written. Raises UsageError.
 
-    Passes where a proxy stands in between: then only a call can tell.
+    Passes where a proxy stands in between (plain http takes none): then only a call can tell.
     """
     target = urlsplit(endpoint_url)
     host = target.hostname or ""
-    if target.scheme in getproxies() and not proxy_bypass(host):
+    if target.scheme == "https" and "https" in getproxies() and not proxy_bypass(host):
         return
     try:
         port = target.port or (443 if target.scheme == "https" else 80)

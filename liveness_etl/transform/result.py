@@ -172,18 +172,3 @@ def _list(members: Mapping[str, Any], name: str, longest: int) -> list[Mapping[s
     if not all(isinstance(entry, Mapping) for entry in value):
         raise UnreadableAnswer(f"an entry of {name} has the wrong type")
     return value
-
-
-_MASKS = (
-    (re.compile(r"arn:[\w-]+:[^\s\"',;)]+"), "arn:***"),
-    (re.compile(r"(?<!\d)\d{12}(?!\d)"), "************"),
-    (re.compile(r"[A-Za-z0-9+/=_-]{64,}"), "***"),  # may be image data
-)
-
-
-def masked(message: str) -> str:
-    """A service's message fit to be kept: no ARN, no account number, no long run of encoded bytes."""
-    message = message[:2000]
-    for pattern, mask in _MASKS:
-        message = pattern.sub(mask, message)
-    return message.encode("utf-8", "replace").decode()[:500]

@@ -121,7 +121,7 @@ def test_images_in_a_store_of_their_own_are_erased(tmp_path: Any, folder_store: 
     images = LocalStore(tmp_path / "faces")
     images.put(f"dt={DT}/{ONE}/reference.jpg", b"1")
     images.put(f"dt={DT}/{TWO}/reference.jpg", b"2")
-    forget(folder_store, (images, ""), [ONE], lambda dt: None)
+    forget(folder_store, [(images, "")], [ONE], lambda dt: None)
     assert holders(images, ONE) == []
     assert len(paths(images)) == 1
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liveness_etl.extract.ask import Ask, Origin, answer_row
+from liveness_etl.masking import masked
 from liveness_etl.transform import tables
-from liveness_etl.transform.result import Answer, Box, Image, SessionResult, UnreadableAnswer, masked, parse_result
+from liveness_etl.transform.result import Answer, Box, Image, SessionResult, UnreadableAnswer, parse_result
 
 SESSION_ID = "0f5c2b6e-6c3c-4b0e-9d0a-5b1f0d9c1a2b"
 LEAST = {"SessionId": SESSION_ID, "Status": "SUCCEEDED"}

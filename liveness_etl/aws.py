@@ -1,0 +1,59 @@
+"""What all AWS clients of this program have in common: whom they talk to, and what their SDK must not log."""
+
+import logging
+from typing import Any, Final
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from liveness_etl.endpoints import check_endpoint
+from liveness_etl.errors import UsageError
+from liveness_etl.masking import masked
+
+# At DEBUG, botocore.parsers logs the body of every answer and botocore.endpoint that of every request, images
+# included, and whoever calls logging.basicConfig(level=DEBUG) gets it. The rest of botocore logs no bodies.
+_LOGS_BODIES: Final = ("botocore.parsers", "botocore.endpoint")
+
+
+def _is_no_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
+
+
+for _name in _LOGS_BODIES:  # on import: no client of this program can be older
+    logging.getLogger(_name).addFilter(_is_no_debug)
+
+
+def make_client(
+    session: boto3.session.Session, service: str, config: botocore.config.Config, endpoint_url: str | None = None
+) -> Any:
+    """A client whose endpoint is `endpoint_url` (which the configuration has checked), or one of AWS's or loopback.
+
+    AWS_ENDPOINT_URL and `endpoint_url` in a profile lead elsewhere without a word, so the address that botocore came
+    to is looked at. Plain http, which only loopback has, is never sent through a proxy. Raises UsageError.
+    """
+    try:
+        client: Any = session.client(service, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise UsageError(f"cannot set up {service}: {masked(str(error))}") from None
+    if endpoint_url is None:
+        check_found_endpoint(client)
+    if client.meta.endpoint_url.startswith("http://") and config.proxies is None:  # type: ignore[attr-defined]
+        direct = config.merge(botocore.config.Config(proxies={}))
+        client.close()
+        return session.client(service, endpoint_url=endpoint_url, config=direct)  # type: ignore[call-overload]
+    return client
+
+
+def check_found_endpoint(client: Any) -> None:
+    """Refuse a client whose address botocore took from the environment or a profile, and that is not AWS's.
+
+    Raises UsageError.
+    """
+    try:
+        check_endpoint(client.meta.endpoint_url)
+    except ValueError as error:
+        raise UsageError(
+            f"the endpoint of {client.meta.service_model.service_name} in AWS_ENDPOINT_URL or the AWS profile "
+            f"{str(error).partition('; ')[0]}; if this one is meant, set endpoint_url in the configuration instead"
+        ) from None
