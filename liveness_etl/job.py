@@ -58,15 +58,17 @@ def keep_images(settings: Settings) -> KeepImages:
     """What becomes of inline image bytes: stored under `images.uri` or the output, or discarded."""
     if settings.images.mode == "discard":
         return images.discard_images
-    return images.store_images(*image_place(settings))
+    store, prefix = image_places(settings)[-1]
+    return images.store_images(store, prefix)
 
 
-def image_place(settings: Settings) -> tuple[Store, str]:
-    """Where images stand that were stored, also if they are discarded now: a store, and a prefix in it."""
-    if settings.images.uri is None:
-        return open_output(settings), "images/"
-    key = settings.images.kms_key_id or settings.output.kms_key_id
-    return _open(settings, settings.images.uri, key), ""
+def image_places(settings: Settings) -> list[tuple[Store, str]]:
+    """Where stored images may be (a store and a prefix in it): below the output, and last where new ones go."""
+    places = [(open_output(settings), "images/")]
+    if settings.images.uri is not None:
+        key = settings.images.kms_key_id or settings.output.kms_key_id
+        places.append((_open(settings, settings.images.uri, key), ""))
+    return places
 
 
 def erase_source_with(settings: Settings) -> EraseSource:

@@ -34,7 +34,7 @@ from liveness_etl.job import (
     ceiling_of,
     check_source,
     erase_source_with,
-    image_place,
+    image_places,
     keep_images,
     open_output,
     read_manifest,
@@ -321,7 +321,7 @@ def sweep_source(
 
 
 def _image_eraser(settings: Settings) -> EraseImages:
-    return partial(erase_images, *image_place(settings))
+    return partial(erase_images, *image_places(settings)[-1])
 
 
 def slices_of(job: Job, source: SourcePlan) -> int:
@@ -385,7 +385,7 @@ def forget(
     """Erase sessions for good. `progressed` is told of partitions done, of how many. Raises LivenessError."""
     return erasure.forget(
         open_output(settings),
-        image_place(settings),
+        image_places(settings),
         session_ids,
         partial(publish_partition, settings),
         source_buckets=settings.images.source_buckets,
@@ -401,7 +401,7 @@ def expire(settings: Settings) -> erasure.Expired:
         raise UsageError("nothing expires: set output.retention_days or images.retention_days in the configuration")
     return erasure.expire(
         open_output(settings),
-        image_place(settings),
+        image_places(settings),
         keep_days=days,
         keep_images_days=images_days,
         today=datetime.now(UTC).date(),

@@ -9,7 +9,7 @@ again without the rows, under the tombstone's name, which is how a second call f
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -64,7 +64,7 @@ def session_id_of(text: str) -> str | None:
 
 def forget(
     store: Store,
-    images: ImagePlace,
+    images: Sequence[ImagePlace],
     session_ids: Collection[str],
     publish: Callable[[date], object],
     *,
@@ -102,7 +102,8 @@ def forget(
                 erased += store.purge(f"{table}/dt={dt}/")
             rows += taken.rows
             touched.append(dt)
-    erased += erase_images(*images, session_ids)
+    for place in images:
+        erased += erase_images(*place, session_ids)
     rescued = forget_rescued(store, session_ids)
     plans_left, plans = _erase_plans(store, now)
     return Forgotten(
@@ -176,7 +177,7 @@ class Expired:
 
 def expire(
     store: Store,
-    images: ImagePlace,
+    images: Sequence[ImagePlace],
     *,
     keep_days: int | None,
     keep_images_days: int | None,
@@ -198,11 +199,11 @@ def expire(
                 with store.lock(f"partition-{dt}"):
                     erased += store.purge(f"{table}/{name}/", current=True)
                 gone.add(dt)
-    image_store, prefix = images
-    for name in image_store.folders(prefix):
-        if (dt := _older(name, image_days, today)) is not None:
-            erased += image_store.purge(f"{prefix}{name}/", current=True)
-            images_gone.add(dt)
+    for image_store, prefix in images:
+        for name in image_store.folders(prefix):
+            if (dt := _older(name, image_days, today)) is not None:
+                erased += image_store.purge(f"{prefix}{name}/", current=True)
+                images_gone.add(dt)
     return Expired(tuple(sorted(gone)), tuple(sorted(images_gone)), erased.objects, erased.versions)
 
 
