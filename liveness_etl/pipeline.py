@@ -324,13 +324,7 @@ def sweep_source(
 
 
 def _image_eraser(settings: Settings) -> EraseImages:
-    places = image_places(settings)
-
-    def erase(session_ids: Collection[str], dt: date) -> None:
-        for store, prefix in places:
-            erase_images(store, prefix, session_ids, dt)
-
-    return erase
+    return partial(erase_images, *image_places(settings)[-1])
 
 
 def slices_of(job: Job, source: SourcePlan) -> int:

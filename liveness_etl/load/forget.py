@@ -102,8 +102,8 @@ def forget(
                 erased += store.purge(f"{table}/dt={dt}/")
             rows += taken.rows
             touched.append(dt)
-    for image_store, prefix in images:
-        erased += erase_images(image_store, prefix, session_ids)
+    for place in images:
+        erased += erase_images(*place, session_ids)
     rescued = forget_rescued(store, session_ids)
     plans_left, plans = _erase_plans(store, now)
     return Forgotten(

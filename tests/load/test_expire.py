@@ -41,20 +41,20 @@ def days(store: Store, prefix: str) -> list[str]:
 
 def test_partition_past_its_days_is_erased_whole(filled: Store) -> None:
     """Landing, tables, rejects and images, also old versions; records of runs stay."""
-    expired = expire(filled, (filled, "images/"), keep_days=30, keep_images_days=None, today=TODAY)
+    expired = expire(filled, [(filled, "images/")], keep_days=30, keep_images_days=None, today=TODAY)
     assert (expired.partitions, expired.image_partitions) == ((OLD,), (OLD,))
     for prefix in ("landing", "sessions", "challenges", "bounding_boxes", "feedback", "rejects", "images"):
         assert days(filled, prefix) == [str(LAST), str(NEW)], prefix
     assert len(days(filled, "runs")) == 3
     assert filled.head("images/dt=none/x")
     assert not publish.publish_partition(filled, OLD).changed
-    again = expire(filled, (filled, "images/"), keep_days=30, keep_images_days=None, today=TODAY)
+    again = expire(filled, [(filled, "images/")], keep_days=30, keep_images_days=None, today=TODAY)
     assert (again.partitions, again.objects, again.versions) == ((), 0, 0)
 
 
 def test_images_may_go_before_their_rows(filled: Store) -> None:
     """The rows stay, and publish does not mind."""
-    expired = expire(filled, (filled, "images/"), keep_days=None, keep_images_days=29, today=TODAY)
+    expired = expire(filled, [(filled, "images/")], keep_days=None, keep_images_days=29, today=TODAY)
     assert (expired.partitions, expired.image_partitions) == ((), (OLD, LAST))
     assert days(filled, "images") == [str(NEW)]
     publish.publish_partition(filled, OLD, rebuild=True)
@@ -64,7 +64,7 @@ def test_images_may_go_before_their_rows(filled: Store) -> None:
 
 def test_images_never_outlive_their_partition(filled: Store) -> None:
     """The shorter of the two counts for them."""
-    expire(filled, (filled, "images/"), keep_days=30, keep_images_days=90, today=TODAY)
+    expire(filled, [(filled, "images/")], keep_days=30, keep_images_days=90, today=TODAY)
     assert days(filled, "images") == [str(LAST), str(NEW)]
 
 
@@ -72,5 +72,5 @@ def test_partition_that_was_deleted_by_hand_loses_its_old_versions(versioned: S3
     """A listing of objects does not show it any more."""
     versioned.put(f"sessions/dt={OLD}/part-00000.parquet", b"1")
     versioned.delete([f"sessions/dt={OLD}/part-00000.parquet"])
-    expire(versioned, (versioned, "images/"), keep_days=30, keep_images_days=None, today=TODAY)
+    expire(versioned, [(versioned, "images/")], keep_days=30, keep_images_days=None, today=TODAY)
     assert list(kept(versioned)) == []

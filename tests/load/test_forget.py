@@ -117,12 +117,13 @@ def test_image_without_a_row_is_erased(every_store: Store) -> None:
 
 
 def test_images_in_a_store_of_their_own_are_erased(tmp_path: Any, folder_store: LocalStore) -> None:
-    """`images.uri` has the partitions at its root."""
+    """`images.uri` has the partitions at its root; what was stored before it was set is below the output."""
     images = LocalStore(tmp_path / "faces")
     images.put(f"dt={DT}/{ONE}/reference.jpg", b"1")
     images.put(f"dt={DT}/{TWO}/reference.jpg", b"2")
-    forget(folder_store, [(images, "")], [ONE], lambda dt: None)
-    assert holders(images, ONE) == []
+    put_image(folder_store, 1)
+    forget(folder_store, [(folder_store, "images/"), (images, "")], [ONE], lambda dt: None)
+    assert holders(images, ONE) == holders(folder_store, ONE) == []
     assert len(paths(images)) == 1
 
 

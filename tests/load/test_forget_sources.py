@@ -39,7 +39,7 @@ def keys(s3: Any, bucket: str) -> list[str]:
 def erase(store: Any, s3: Any, *buckets: str) -> Forgotten:
     return forget(
         store,
-        (store, "images/"),
+        [(store, "images/")],
         [ONE],
         lambda dt: publish.publish_partition(store, dt),
         source_buckets=buckets,
@@ -58,7 +58,7 @@ def land_with(store: LocalStore, number: int, bucket: str, *versions: tuple[str,
 def test_images_that_aws_wrote_are_left_unless_it_is_asked_for(folder_store: LocalStore, s3: Any, faces: str) -> None:
     """They are counted, by bucket: once the rows are gone nobody knows where they are."""
     land_with(folder_store, 1, faces, ("1/reference.jpg", write_image(s3, faces, "1/reference.jpg")))
-    forgotten = forget(folder_store, (folder_store, "images/"), [ONE], lambda dt: None, source_buckets=[faces])
+    forgotten = forget(folder_store, [(folder_store, "images/")], [ONE], lambda dt: None, source_buckets=[faces])
     assert forgotten.source_images == 0
     assert forgotten.sources_left == {(faces, "without --with-source-images"): 1}
     assert keys(s3, faces) == ["1/reference.jpg"]
