@@ -16,7 +16,9 @@ ROOMS = {
     "local": {"local"},
     "transform": {"transform", "errors"},
     "storage": {"storage_s3", "errors"},
-    "storage_s3": {"storage", "errors"},
+    "storage_s3": {"storage", "storage_s3_errors", "storage_s3_ranges", "errors"},
+    "storage_s3_ranges": set(),
+    "storage_s3_errors": {"errors"},
     "setting_types": {"errors"},
     "settings": {"setting_types", "errors"},
     "extract": {"extract", "transform", "storage", "storage_s3", "engine", "errors"},
@@ -29,6 +31,7 @@ BOTO3 = {
     "extract/rekognition.py": "the one module that calls Rekognition",
     "extract/account.py": "a source's session and account: STS and Service Quotas",
     "storage_s3.py": "all calls of S3",
+    "storage_s3_errors.py": "what they raise",
     "load/catalog.py": "Glue",
 }
 CLIENTS = {"rekognition": {"extract/rekognition.py"}, "s3": {"storage_s3.py"}}
