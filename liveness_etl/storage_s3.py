@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
 from liveness_etl.storage import ABSENT, Entry
-from liveness_etl.storage_s3_errors import translated_s3_errors
+from liveness_etl.storage_s3_errors import reason_of, translated_s3_errors
 from liveness_etl.storage_s3_ranges import RangedObject
 
 _MEBIBYTE = 1024 * 1024
@@ -37,6 +37,7 @@ _BODY_TRIES = 5
 
 # While an upload waits for the other side the first of these counts, too. S3's slowest honest answers take a second
 # or two; a silent peer costs ten attempts of ten seconds, before landing or an image is told that the store fails.
+_ATTEMPTS = 10
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 10
 
@@ -51,7 +52,7 @@ _BROKEN_OFF = (
 def s3_client(endpoint_url: str | None = None, region: str | None = None, profile: str | None = None) -> Any:
     """A boto3 S3 client from boto3's own credential chain. Raises UsageError for an unknown profile."""
     config = botocore.config.Config(
-        retries={"mode": "standard", "total_max_attempts": 10},
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         max_pool_connections=64,
@@ -138,6 +139,20 @@ class S3Store:
 
     def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
         try:
+            return self._put(path, content, expect, sha256)
+        except Conflict:
+            if not expect or (found := self.head(path)) is None or found.etag != expect:
+                raise
+        try:  # 409 from AWS: somebody else tried, too, and the version is still the one expected
+            return self._put(path, content, expect, sha256)
+        except Conflict:
+            raise StoreError(
+                f"cannot write {self.uri_of(path)}: S3 takes it for changed, and it is not; older Ceph "
+                "does so where versioning is on: use a bucket without"
+            ) from None
+
+    def _put(self, path: str, content: bytes | Path, expect: str | None, sha256: bytes | None) -> str:
+        try:
             with self._translated("write", path):
                 if isinstance(content, bytes):
                     return self._put_whole(path, content, expect, sha256)
@@ -194,7 +209,8 @@ class S3Store:
                     Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}, **self._owner
                 )
             for failed in answer.get("Errors", ()):
-                raise StoreError(f"cannot delete s3://{self.bucket}/{failed['Key']}: {failed.get('Code')}")
+                reason = reason_of(str(failed.get("Code")), "delete")
+                raise StoreError(f"cannot delete s3://{self.bucket}/{failed['Key']}: {reason}")
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

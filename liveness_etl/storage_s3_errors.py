@@ -37,7 +37,8 @@ def translated_s3_errors(verb: str, uri: str) -> Iterator[None]:
             raise Missing(f"{uri} is gone") from None
         kind = Unavailable if status >= 500 or status == 429 or code == "RequestTimeout" else StoreError
         on_key = "kms" in f"{code} {said.get('Message')}".lower()
-        raise kind(f"cannot {verb} {uri}: {_reason(code, status, verb, on_key)}") from None
+        reason = f"the KMS key cannot be used ({code}); check kms_key_id and who may use it" if on_key else ""
+        raise kind(f"cannot {verb} {uri}: {reason or reason_of(code, verb)}") from None
     except _NO_ANSWER as error:
         # botocore's own words hold the object's whole address.
         reason = f"S3 did not answer ({type(error).__name__}); check the network and the endpoint"
@@ -48,13 +49,12 @@ def translated_s3_errors(verb: str, uri: str) -> Iterator[None]:
         raise StoreError(f"cannot {verb} {uri}: {error.strerror or error}") from None
 
 
-def _reason(code: str, status: int, verb: str, on_key: bool) -> str:
+def reason_of(code: str, verb: str) -> str:
+    """What an error code of S3 means to somebody who wanted to list, read, write or delete."""
     if code == "NoSuchBucket":
         return "there is no such bucket; create it first"
-    if on_key:
-        return f"the KMS key cannot be used ({code}); check kms_key_id, and that these credentials may use it"
     if code in _BAD_CREDENTIALS:
         return f"S3 refuses the credentials ({code}); check AWS_PROFILE, or the access key and its secret"
-    if status == 403:
+    if code in {"AccessDenied", "403"}:
         return f"access denied; these credentials need {_PERMISSIONS[verb]} there, in the bucket's policy too"
     return code

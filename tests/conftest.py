@@ -1,5 +1,6 @@
 """Nothing of this machine's own AWS set-up is read, and there are two S3 to write to, over HTTP: moto and Ceph."""
 
+import contextlib
 import logging
 import os
 import uuid
@@ -13,6 +14,7 @@ from hypothesis import settings
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store, s3_client
 from tests import ceph
+from tests.faulty_proxy import FaultyProxy
 from tests.processes import need_programs
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -59,6 +61,14 @@ def ceph_endpoint(isolated_environment: None, tmp_path_factory: pytest.TempPathF
     access_key, secret_key = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
     with ceph.ceph_gateway(tmp_path_factory.mktemp("ceph"), access_key=access_key, secret_key=secret_key) as url:
         yield url
+
+
+@pytest.fixture
+def proxy_of(tmp_path: Path) -> Iterator[Callable[[str], FaultyProxy]]:
+    """Puts a proxy with faults to order in front of an address."""
+    need_programs("haproxy", "setpriv")
+    with contextlib.ExitStack() as stack:
+        yield lambda endpoint_url: stack.enter_context(FaultyProxy(tmp_path, endpoint_url))
 
 
 @pytest.fixture(params=S3_KINDS)
