@@ -6,6 +6,7 @@ is asked for again here. Every upload carries a checksum. A condition travels as
 
 import base64
 import contextlib
+import functools
 import io
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.config
 import botocore.exceptions
+import botocore.loaders
+import botocore.session
 import pyarrow as pa
 
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
@@ -49,6 +52,12 @@ _BROKEN_OFF = (
 )
 
 
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Keeps the model of S3: read for every client anew, it would cost each a tenth of a second."""
+    return botocore.loaders.create_loader()
+
+
 def s3_client(endpoint_url: str | None = None, region: str | None = None, profile: str | None = None) -> Any:
     """A boto3 S3 client from boto3's own credential chain. Raises UsageError for an unknown profile."""
     config = botocore.config.Config(
@@ -58,7 +67,9 @@ def s3_client(endpoint_url: str | None = None, region: str | None = None, profil
         max_pool_connections=64,
     )
     try:
-        session = boto3.session.Session(profile_name=profile, region_name=region)
+        core = botocore.session.Session()
+        core.register_component("data_loader", _loader())
+        session = boto3.session.Session(profile_name=profile, region_name=region, botocore_session=core)
         return session.client("s3", endpoint_url=endpoint_url, config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {error}") from None
