@@ -13,6 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -64,7 +65,11 @@ def s3_client(endpoint_url: str | None = None, region: str | None = None, profil
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
-        max_pool_connections=64,
+        max_pool_connections=64,  # as many answers as may be waiting for their images
+        tcp_keepalive=True,
+        parameter_validation=False,  # names and numbers are our own
+        # botocore builds its own User-Agent twice a call, a tenth of the call's CPU time.
+        user_agent=f"liveness-etl/{version('liveness-etl')} Boto3/{boto3.__version__}",
     )
     try:
         core = botocore.session.Session()

@@ -3,10 +3,12 @@
 `<images.uri>/dt=D/<session_id>/reference.jpg` or `audit-<index>.jpg`. The extension follows the first bytes.
 """
 
+import functools
 import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Final
@@ -37,11 +39,21 @@ def store_images(store: Store, prefix: str) -> KeepImages:
     is out of reach is asked again for a minute an answer: hardly any image can be fetched a second time.
     """
     warned = threading.Event()
+    held_before: dict[str, bool] = {}
+
+    def stored_sizes(partition: str, folder: str) -> dict[str, int]:
+        """Images of a session by path. A partition without any at this run's first look needs no other: that saves a
+        request an answer, where there are most answers."""
+        if partition not in held_before:
+            held_before.setdefault(partition, next(store.list(partition), None) is not None)
+        return {entry.path: entry.size for entry in store.list(folder)} if held_before[partition] else {}
 
     def keep(answer: Answer, dt: date) -> tuple[SessionResult, bool]:
         if not any(answer.image_bytes):
             return answer.result, True
-        session = _SessionImages(store, f"{prefix}dt={dt.isoformat()}/{answer.result.session_id}/")
+        partition = f"{prefix}dt={dt.isoformat()}/"
+        folder = f"{partition}{answer.result.session_id}/"
+        session = _SessionImages(store, folder, functools.partial(stored_sizes, partition, folder))
         images, all_kept = [], True
         for image, content in zip(answer.result.images, answer.image_bytes, strict=True):
             measured = _measured(image, content)
@@ -61,10 +73,10 @@ def store_images(store: Store, prefix: str) -> KeepImages:
 
 
 class _SessionImages:
-    """Where one session's images are stored. One listing tells what an earlier run has stored already."""
+    """Where one session's images are stored; what an earlier run has stored already is not sent again."""
 
-    def __init__(self, store: Store, folder: str) -> None:
-        self._store, self._folder = store, folder
+    def __init__(self, store: Store, folder: str, stored_sizes: Callable[[], dict[str, int]]) -> None:
+        self._store, self._folder, self._stored_sizes = store, folder, stored_sizes
         self._sizes: dict[str, int] | None = None
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
         self._retrying = Retrying(
@@ -87,7 +99,7 @@ class _SessionImages:
 
     def _put(self, image: Image, content: bytes) -> str:
         if self._sizes is None:
-            self._sizes = {entry.path: entry.size for entry in self._store.list(self._folder)}
+            self._sizes = self._stored_sizes()
         assert image.image_sha256 is not None
         name = "reference" if image.image_type == "reference" else f"audit-{image.image_index}"
         extension = _extension(content)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,24 @@ def test_same_bytes_are_not_stored_twice(store: Store) -> None:
 
 
 def test_bytes_that_are_there_are_not_sent_again(s3_store: S3Store, s3: Any) -> None:
-    """A rerun after one of three images was lost sends that one alone; one listing tells what is there."""
+    """A rerun after one of three images was lost sends that one alone; two listings tell what is there."""
     keep(s3_store, answer(JPEG, PNG, b"neither"))
     s3_store.delete([f"{FOLDER}/audit-0.png"])
     with requests_of(s3, "PutObject") as put, requests_of(s3, "ListObjectsV2") as listed:
         _, all_kept = keep(s3_store, answer(JPEG, PNG, b"neither"))
     assert all_kept
     assert [request["url"].rpartition("/")[2] for request in put] == ["audit-0.png"]
-    assert len(listed) == 1
+    assert len(listed) == 2
+
+
+def test_partition_without_images_is_looked_at_once(s3_store: S3Store, s3: Any) -> None:
+    """Where nothing is there, an image costs one request."""
+    storing = store_images(s3_store, "images/")
+    with requests_of(s3, "*") as sent:
+        for number in range(5):
+            given = answer(JPEG, PNG)
+            storing(replace(given, result=replace(given.result, session_id=session_id(number))), DT)
+    assert len(sent) == 1 + 5 * 2
 
 
 def test_other_bytes_get_a_name_of_their_own(store: Store) -> None:
