@@ -297,7 +297,7 @@ def sweep_source(
                 writer.land(ask.dt, not_asked_row(origin, ask))
                 not_asked += 1
     finally:
-        rescued = writer.close(1.0 if stop.is_set() else 60.0)
+        rescued = writer.close(0.8 if stop.is_set() else 60.0)
     if rescued:
         raise StoreError(
             f"{writer.failure or 'the output did not take the last answers in time'}; they are safe in "

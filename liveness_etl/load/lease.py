@@ -22,7 +22,7 @@ LEASE_SECONDS: Final = 60.0
 RENEW_SECONDS: Final = 20.0
 
 _TRIES: Final = 20
-_HURRIED_SECONDS: Final = 0.6
+_HURRIED_SECONDS: Final = 0.3
 _ROUNDING: Final = 1e-9
 
 
