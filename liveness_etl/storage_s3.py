@@ -39,8 +39,9 @@ _WHOLE_BYTES = 8 * _MEBIBYTE
 _DOWNLOADS = 8
 _BODY_TRIES = 5
 
-# While an upload waits for the other side the first of these counts, too. S3's slowest honest answers take a second
-# or two; a silent peer costs ten attempts of ten seconds, before landing or an image is told that the store fails.
+# Seconds of silence, of the service while it works and (the first) of a connection that takes no more bytes. A choice:
+# well above what S3 takes to answer, and short enough to be back soon after a peer that dropped everything. Ten tries
+# of these and botocore's pauses are two to three minutes, then landing and images are told that the store fails.
 _ATTEMPTS = 10
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 10
