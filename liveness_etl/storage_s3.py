@@ -41,7 +41,7 @@ _BODY_TRIES = 5
 
 # Seconds of silence, of the service while it works and (the first) of a connection that takes no more bytes. A choice:
 # well above what S3 takes to answer, and short enough to be back soon after a peer that dropped everything. Ten tries
-# of these and botocore's pauses are two to three minutes, then landing and images are told that the store fails.
+# of these and botocore's pauses are about two minutes, then landing and images are told that the store fails.
 _ATTEMPTS = 10
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 10
