@@ -6,6 +6,7 @@
     │   ├── ManifestError        no such manifest, no session_id column, unknown extension, …
     │   └── LeaseHeld            another run sweeps this source
     ├── StoreError        exit 1 the output cannot be read or written
+    │   ├── Unavailable          the store does not answer or is too busy: the same again may work
     │   ├── Conflict             a conditional write met something else (caught by publish and the lease)
     │   └── Missing              a listed object is gone (caught by publish)
     └── SourceStopped     exit 3 one source cannot be asked any further (credentials, denials)
@@ -40,6 +41,10 @@ class LeaseHeld(UsageError):
 
 class StoreError(LivenessError):
     """The output (or the image store) cannot be read or written."""
+
+
+class Unavailable(StoreError):
+    """The store did not answer, or said that it is too busy: the same again may work."""
 
 
 class Conflict(StoreError):

@@ -51,7 +51,7 @@ from liveness_etl.load.landing_writer import LandingWriter, land_rescued
 from liveness_etl.load.lease import held_leases
 from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.settings import Settings
-from liveness_etl.storage import Store
+from liveness_etl.storage import Entry, Store
 from liveness_etl.transform.normalize import NOT_ASKED
 
 MANY_PARTS = 200
@@ -138,6 +138,8 @@ def run(job: Job, observer: Observer | None = None, stop: threading.Event | None
                 observer.published(published[-1])
     except LivenessError as error:
         errors.append(error)
+    if stop.is_set() and any(isinstance(error, StoreError) for error in errors):
+        raise first_of(errors)  # the record of its start stands, and there is no time to wait for such an output
     completed = not errors and not stop.is_set()
     try:
         report = finish_run(job, plan, row, sweeps, tuple(published), completed=completed)
@@ -226,7 +228,7 @@ def leased(job: Job, plan: Plan, stop: threading.Event) -> Iterator[None]:
     store = open_output(job.settings)
     sources = [source.source for source in plan.sources if source.to_ask]
     try:
-        with held_leases(store, sources, job.run_id, job.share, stop.set):
+        with held_leases(store, sources, job.run_id, job.share, stop.set, stop.is_set):
             yield
     except LeaseHeld:
         drop_plan(job, plan)
@@ -261,7 +263,7 @@ def sweep_source(
     client = source_client(job, source)
     origin = Origin(source, client.meta.region_name, job.run_id)
     asks = read_asks(
-        store.open(job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds
+        _local_plan(store, job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds
     )
     writer = LandingWriter(
         store,
@@ -305,12 +307,14 @@ def sweep_source(
             counts = sweep.run(settings.drain_seconds)
         if job.command == "run" and not stop.is_set():
             for ask in sweep.asks:
-                while not writer.wait_for_room(1.0) and not writer.gave_up:
+                while not (writer.gave_up or writer.wait_for_room(1.0)):
                     pass
+                if writer.gave_up:
+                    break
                 writer.land(ask.dt, not_asked_row(origin, ask))
                 not_asked += 1
     finally:
-        rescued = writer.close(1.0 if stop.is_set() else 60.0)
+        rescued = writer.close(0.8 if stop.is_set() else 60.0)
     if rescued:
         raise StoreError(
             f"{writer.failure or 'the output did not take the last answers in time'}; they are safe in "
@@ -325,6 +329,13 @@ def sweep_source(
 
 def _image_eraser(settings: Settings) -> EraseImages:
     return partial(erase_images, *image_places(settings)[-1])
+
+
+def _local_plan(store: Store, path: str) -> pa.NativeFile:
+    """A source's plan, here: an output that stalls must not hold up the workers on their way to the next id."""
+    with store.scratch() as folder:
+        (copy,) = store.local_copies([Entry(path, 0, "")], folder)
+        return pa.OSFile(str(copy), "rb")  # open, it outlives the folder
 
 
 def slices_of(job: Job, source: SourcePlan) -> int:

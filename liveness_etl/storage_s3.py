@@ -1,16 +1,19 @@
 """S3 as a store: the other half of `liveness_etl.storage`, imported only when an `s3://` address is met.
 
-Retries are botocore's own (standard mode, 10 attempts); checksums are its defaults (CRC32 on every upload).
-A condition travels as If-Match / If-None-Match, also on the completion of a multipart upload.
+Retries are botocore's own (standard mode, 10 attempts) up to the first byte of an answer; a body that breaks off
+is asked for again here. Every upload carries a checksum. A condition travels as If-Match / If-None-Match.
 """
 
 import base64
 import contextlib
+import functools
 import io
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,7 +22,8 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.config
 import botocore.exceptions
-import botocore.parsers
+import botocore.loaders
+import botocore.session
 import pyarrow as pa
 
 from liveness_etl import storage_versions
@@ -27,24 +31,56 @@ from liveness_etl.aws import make_client
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
 from liveness_etl.masking import masked
 from liveness_etl.storage import ABSENT, Entry, Purged
+from liveness_etl.storage_s3_errors import reason_of, translated_s3_errors
+from liveness_etl.storage_s3_ranges import RangedObject
 from liveness_etl.storage_versions import UNVERSIONED
 
-_PART_BYTES = 32 * 1024 * 1024
-_WHOLE_BYTES = 8 * 1024 * 1024
+_MEBIBYTE = 1024 * 1024
+# One PUT as far as it is sensible (S3 takes 5 GiB): older Ceph checks conditions there, and not on multipart uploads.
+_SINGLE_PUT_BYTES = 1024 * _MEBIBYTE
+_PART_BYTES = 32 * _MEBIBYTE
+_WHOLE_BYTES = 8 * _MEBIBYTE
 _DOWNLOADS = 8
+_BODY_TRIES = 5
+
+# Seconds of silence, of the service while it works and (the first) of a connection that takes no more bytes. A choice:
+# well above what S3 takes to answer, and short enough to be back soon after a peer that dropped everything. Ten tries
+# of these and botocore's pauses are about two minutes, then landing and images are told that the store fails.
+_ATTEMPTS = 10
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 10
+
+_BROKEN_OFF = (
+    botocore.exceptions.ReadTimeoutError,
+    botocore.exceptions.ResponseStreamingError,
+    botocore.exceptions.IncompleteReadError,
+    botocore.exceptions.FlexibleChecksumError,
+)
+
+
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Keeps the model of S3: read for every client anew, it would cost each a tenth of a second."""
+    return botocore.loaders.create_loader()
 
 
 def s3_client(endpoint_url: str | None = None, region: str | None = None, profile: str | None = None) -> Any:
     """A boto3 S3 client from boto3's own credential chain. Raises UsageError for an unknown profile."""
     config = botocore.config.Config(
-        retries={"mode": "standard", "total_max_attempts": 10},
-        connect_timeout=5,
-        read_timeout=30,
-        max_pool_connections=64,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        max_pool_connections=64,  # as many answers as may be waiting for their images
+        tcp_keepalive=True,
+        parameter_validation=False,  # names and numbers are our own
+        # botocore builds its own User-Agent twice a call, a tenth of the call's CPU time.
+        user_agent=f"liveness-etl/{version('liveness-etl')} Boto3/{boto3.__version__}",
     )
     try:
-        session = boto3.session.Session(profile_name=profile, region_name=region)
-    except botocore.exceptions.BotoCoreError as error:
+        core = botocore.session.Session()
+        core.register_component("data_loader", _loader())
+        session = boto3.session.Session(profile_name=profile, region_name=region, botocore_session=core)
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {masked(str(error))}") from None
     return make_client(session, "s3", config, endpoint_url)
 
@@ -84,18 +120,19 @@ class S3Store:
         return Entry(path, found["ContentLength"], found["ETag"])
 
     def open(self, path: str) -> pa.NativeFile:
+        held = io.BytesIO()
         with self._translated("read", path):
             try:
-                first = self._client.get_object(**self._object(path), Range=f"bytes=0-{_WHOLE_BYTES - 1}")
+                first = self._get(path, held, Range=f"bytes=0-{_WHOLE_BYTES - 1}")
             except botocore.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] != "InvalidRange":
                     raise
                 return pa.BufferReader(b"")  # an empty object has no range
-            body = first["Body"].read()
+        body = held.getvalue()
         size = int(first.get("ContentRange", f"/{len(body)}").rpartition("/")[2])
         if size == len(body):
             return pa.BufferReader(body)
-        return pa.PythonFile(_RangedObject(self, path, size, first["ETag"]), mode="r")
+        return pa.PythonFile(RangedObject(self, path, size, first["ETag"]), mode="r")
 
     def local_copies(self, entries: Sequence[Entry], folder: Path) -> Sequence[Path]:
         copies = [folder / f"{number:06d}" for number in range(len(entries))]
@@ -105,41 +142,84 @@ class S3Store:
 
     def _download(self, entry: Entry, copy: Path) -> None:
         with self._translated("read", entry.path), copy.open("wb") as file:
-            body = self._client.get_object(**self._object(entry.path))["Body"]
-            shutil.copyfileobj(body, file, 1024 * 1024)
+            self._get(entry.path, file)
+
+    def _get(self, path: str, file: BinaryIO, **options: str) -> Any:
+        """Download into `file`, and return the answer. botocore itself retries no further than to the first byte."""
+        for tries_left in reversed(range(_BODY_TRIES)):
+            answer = self._client.get_object(**self._object(path), **options)
+            try:
+                shutil.copyfileobj(answer["Body"], file, _MEBIBYTE)
+                return answer
+            except _BROKEN_OFF:
+                if not tries_left:
+                    raise
+                file.seek(0)
+                file.truncate()
+        raise AssertionError("unreachable")
 
     def put(self, path: str, content: bytes | Path, *, expect: str | None = None, sha256: bytes | None = None) -> str:
-        condition = {} if expect is None else {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": expect}
-        checksum = {"ChecksumSHA256": base64.b64encode(sha256).decode()} if sha256 else {}
-        with self._translated("write", path):
-            if isinstance(content, Path):
+        try:
+            return self._put(path, content, expect, sha256)
+        except Conflict:
+            if not expect or (found := self.head(path)) is None or found.etag != expect:
+                raise
+        try:  # 409 from AWS: somebody else tried, too, and the version is still the one expected
+            return self._put(path, content, expect, sha256)
+        except Conflict:
+            raise StoreError(
+                f"cannot write {self.uri_of(path)}: S3 takes it for changed, and it is not; older Ceph "
+                "does so where versioning is on: use a bucket without"
+            ) from None
+
+    def _put(self, path: str, content: bytes | Path, expect: str | None, sha256: bytes | None) -> str:
+        try:
+            with self._translated("write", path):
+                if isinstance(content, bytes):
+                    return self._put_whole(path, content, expect, sha256)
                 with content.open("rb") as body:
-                    if content.stat().st_size > _PART_BYTES:
-                        return self._put_parts(path, body, condition)
-                    answer = self._client.put_object(**self._object(path), **self._encryption, **condition, Body=body)
-            else:
-                answer = self._client.put_object(
-                    **self._object(path), **self._encryption, **condition, **checksum, Body=content
-                )
+                    if content.stat().st_size <= _SINGLE_PUT_BYTES:
+                        return self._put_whole(path, body, expect, sha256)
+                    return self._put_parts(path, body, expect)
+        except Missing as error:  # If-Match where nothing is any more
+            raise Conflict(str(error)) from None
+
+    def _put_whole(self, path: str, body: bytes | BinaryIO, expect: str | None, sha256: bytes | None) -> str:
+        # Given by us, the checksum is a plain header; botocore's own would make a chunked body over https, which S3
+        # look-alikes of before 2025 refuse.
+        checksum = {"ChecksumSHA256": _base64(sha256)} if sha256 else {"ChecksumCRC32": _crc32(body)}
+        answer = self._client.put_object(
+            **self._object(path), **self._encryption, **_condition(expect), **checksum, Body=body
+        )
         return cast("str", answer["ETag"])
 
-    def _put_parts(self, path: str, body: BinaryIO, condition: dict[str, str]) -> str:
+    def _put_parts(self, path: str, body: BinaryIO, expect: str | None) -> str:
         target = self._object(path)
         upload = self._client.create_multipart_upload(**target, **self._encryption, ChecksumAlgorithm="CRC32")
         target["UploadId"] = upload["UploadId"]
         try:
             parts: list[dict[str, Any]] = []
             while chunk := body.read(_PART_BYTES):
-                number = len(parts) + 1
-                part = self._client.upload_part(**target, PartNumber=number, Body=chunk, ChecksumAlgorithm="CRC32")
+                number, checksum = len(parts) + 1, _crc32(chunk)
+                part = self._client.upload_part(**target, PartNumber=number, Body=chunk, ChecksumCRC32=checksum)
                 kept = {key: part[key] for key in ("ETag", "ChecksumCRC32") if key in part}
                 parts.append({"PartNumber": number, **kept})
-            done = self._client.complete_multipart_upload(**target, **condition, MultipartUpload={"Parts": parts})
+            self._check(path, expect)
+            done = self._client.complete_multipart_upload(
+                **target, **_condition(expect), MultipartUpload={"Parts": parts}
+            )
         except BaseException:
             with contextlib.suppress(Exception):
                 self._client.abort_multipart_upload(**target)
             raise
-        return cast("str", done["ETag"])
+        return cast("str", done.get("ETag")) or self._client.head_object(**self._object(path))["ETag"]
+
+    def _check(self, path: str, expect: str | None) -> None:
+        """Raise Conflict early, and but for an instant also where S3 ignores conditions on multipart uploads."""
+        if expect is not None:
+            found = self.head(path)
+            if (found.etag if found else ABSENT) != expect:
+                raise Conflict(f"{self.uri_of(path)} was changed by somebody else")
 
     def delete(self, paths: Iterable[str]) -> None:
         left = iter(paths)
@@ -150,7 +230,8 @@ class S3Store:
                     Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}, **self._owner
                 )
             for failed in answer.get("Errors", ()):
-                raise StoreError(f"cannot delete s3://{self.bucket}/{failed['Key']}: {failed.get('Code')}")
+                reason = reason_of(str(failed.get("Code")), "delete")
+                raise StoreError(f"cannot delete s3://{self.bucket}/{failed['Key']}: {reason}")
 
     def folders(self, prefix: str) -> Sequence[str]:
         with self._translated("list the versions of", prefix):
@@ -193,8 +274,9 @@ class S3Store:
         """Bytes `start` to `end` (excluded) of that very version. Raises Missing where it was replaced."""
         try:
             with self._translated("read", path):
-                answer = self._client.get_object(**self._object(path), Range=f"bytes={start}-{end - 1}", IfMatch=etag)
-                return cast("bytes", answer["Body"].read())
+                body = io.BytesIO()
+                self._get(path, body, Range=f"bytes={start}-{end - 1}", IfMatch=etag)
+                return body.getvalue()
         except Conflict as error:
             raise Missing(str(error)) from None
 
@@ -211,59 +293,26 @@ class S3Store:
             yield
 
 
-@contextlib.contextmanager
-def translated_s3_errors(verb: str, uri: str) -> Iterator[None]:
-    """botocore's errors as StoreError, Conflict (412, 409) or Missing (404), in one sentence."""
-    try:
-        yield
-    except botocore.exceptions.ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
-            raise Conflict(f"{uri} was changed by somebody else") from None
-        if code in {"NoSuchKey", "404"}:
-            raise Missing(f"{uri} is gone") from None
-        if code == "NoSuchBucket":
-            raise StoreError(f"cannot {verb} {uri}: there is no such bucket; create it first") from None
-        raise StoreError(f"cannot {verb} {uri}: {masked(code)[:100]}") from None
-    except botocore.exceptions.BotoCoreError as error:
-        raise StoreError(f"cannot {verb} {uri}: {masked(str(error))}") from None
-    except (botocore.parsers.ResponseParserError, RecursionError):  # quotes the body; a 301 without a region
-        raise StoreError(f"cannot {verb} {uri}: the answer is none of S3's") from None
-    except OSError as error:
-        raise StoreError(f"cannot {verb} {uri}: {error.strerror or error}") from None
+def _condition(expect: str | None) -> dict[str, str]:
+    if expect is None:
+        return {}
+    # Without its quotes, as in AWS's own examples: with them it matches nothing on Ceph.
+    return {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": expect.strip('"')}
 
 
-class _RangedObject(io.RawIOBase):
-    """One version of an object as a seekable file: each read is one ranged GET."""
+def _crc32(body: bytes | BinaryIO) -> str:
+    value = 0
+    if isinstance(body, bytes):
+        value = zlib.crc32(body)
+    else:
+        while chunk := body.read(_MEBIBYTE):
+            value = zlib.crc32(chunk, value)
+        body.seek(0)
+    return _base64(value.to_bytes(4, "big"))
 
-    def __init__(self, store: S3Store, path: str, size: int, etag: str) -> None:
-        self._store, self._path, self._size, self._etag = store, path, size, etag
-        self._position = 0
 
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._position + size, self._size)
-        if end <= self._position:
-            return b""
-        body = self._store.read_range(self._path, self._position, end, self._etag)
-        self._position += len(body)
-        return body
-
-    def size(self) -> int:
-        return self._size
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 class S3Inputs:

@@ -1,9 +1,10 @@
-"""Nothing of this machine's own AWS set-up is read, and there is an S3 to write to (moto, over HTTP)."""
+"""Nothing of this machine's own AWS set-up is read, and there are two S3 to write to, over HTTP: moto and Ceph."""
 
+import contextlib
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from hypothesis import settings
 
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store, s3_client
+from tests import ceph
+from tests.faulty_proxy import FaultyProxy
+from tests.processes import need_programs
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
+
+S3_KINDS = ("moto", pytest.param("ceph", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,8 +42,8 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """The address of an S3 (and Glue, KMS, STS) that lives as long as the tests."""
+def moto_endpoint() -> Iterator[str]:
+    """The address of an S3 (and Glue, KMS, STS) that lives as long as the tests, and checks little."""
     from moto.server import ThreadedMotoServer  # takes a second to import, and most tests need no S3
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -49,19 +55,61 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def s3(s3_endpoint: str, isolated_environment: None) -> Iterator[Any]:
-    """The program's own S3 client on that server."""
-    client = s3_client(s3_endpoint, "us-east-1")
+def ceph_endpoint(isolated_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 that checks signatures, checksums and conditions as AWS does."""
+    need_programs(*ceph.PROGRAMS)
+    access_key, secret_key = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    with ceph.ceph_gateway(tmp_path_factory.mktemp("ceph"), access_key=access_key, secret_key=secret_key) as url:
+        yield url
+
+
+@pytest.fixture
+def proxy_of(tmp_path: Path) -> Iterator[Callable[[str], FaultyProxy]]:
+    """Puts a proxy with faults to order in front of an address."""
+    need_programs("haproxy", "setpriv")
+    with contextlib.ExitStack() as stack:
+        yield lambda endpoint_url: stack.enter_context(FaultyProxy(tmp_path, endpoint_url))
+
+
+@pytest.fixture(params=S3_KINDS)
+def s3_endpoint(request: pytest.FixtureRequest) -> str:
+    """The address of each kind of S3, one after the other."""
+    found: str = request.getfixturevalue(f"{request.param}_endpoint")
+    return found
+
+
+@pytest.fixture(scope="session")
+def client_of(isolated_environment: None) -> Iterator[Callable[[str], Any]]:
+    """The program's own S3 client for an address."""
+    clients: dict[str, Any] = {}
+
+    def client(endpoint_url: str) -> Any:
+        if endpoint_url not in clients:
+            clients[endpoint_url] = s3_client(endpoint_url, "us-east-1")
+        return clients[endpoint_url]
+
     yield client
-    client.close()
+    for made in clients.values():
+        made.close()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, client_of: Callable[[str], Any]) -> Any:
+    """The program's own S3 client on each kind of S3."""
+    return client_of(s3_endpoint)
+
+
+def new_bucket(client: Any) -> str:
+    """A new bucket's name."""
+    name = f"lake-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture
 def bucket(s3: Any) -> str:
     """A new bucket's name."""
-    name = f"lake-{uuid.uuid4().hex[:12]}"
-    s3.create_bucket(Bucket=name)
-    return name
+    return new_bucket(s3)
 
 
 @pytest.fixture
@@ -76,11 +124,14 @@ def folder_store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "out püt")
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest) -> Store:
-    """Both kinds of store, one after the other."""
-    found: Store = request.getfixturevalue(f"{request.param}_store")
-    return found
+@pytest.fixture(params=["folder", *S3_KINDS])
+def store(request: pytest.FixtureRequest, client_of: Callable[[str], Any]) -> Store:
+    """Every kind of store, one after the other."""
+    if request.param == "folder":
+        folder: Store = request.getfixturevalue("folder_store")
+        return folder
+    client = client_of(request.getfixturevalue(f"{request.param}_endpoint"))
+    return S3Store(f"s3://{new_bucket(client)}/output", client)
 
 
 @pytest.fixture

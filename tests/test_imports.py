@@ -19,7 +19,17 @@ ROOMS = {
     "local": {"local"},
     "transform": {"transform", "errors"},
     "storage": {"storage_s3", "errors"},
-    "storage_s3": {"storage", "storage_versions", "aws", "masking", "errors"},
+    "storage_s3": {
+        "storage",
+        "storage_s3_errors",
+        "storage_s3_ranges",
+        "storage_versions",
+        "aws",
+        "masking",
+        "errors",
+    },
+    "storage_s3_ranges": set(),
+    "storage_s3_errors": {"masking", "errors"},
     "storage_versions": {"storage", "errors"},
     "setting_types": {"endpoints", "errors"},
     "settings": {"setting_types", "errors"},
@@ -34,6 +44,7 @@ BOTO3 = {
     "extract/rekognition.py": "the one module that calls Rekognition",
     "extract/account.py": "a source's session and account: STS and Service Quotas",
     "storage_s3.py": "all calls of S3",
+    "storage_s3_errors.py": "what they raise",
     "load/catalog.py": "Glue",
 }
 CLIENTS = {"rekognition": {"extract/rekognition.py"}, "s3": {"storage_s3.py"}}

@@ -22,13 +22,14 @@ from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.members import count_members
 from liveness_etl.extract.rekognition import Fetch
 from liveness_etl.extract.retry import CallFailed, RetryPolicy
-from liveness_etl.transform.result import KeepImages
+from liveness_etl.transform.result import KeepImages, SessionResult
 
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT: Final = 32
 _MOST_IN_FLIGHT: Final = 512
 _LOOK_SECONDS: Final = 1.0  # how often calls are looked for that never end
+_MOST_KEEPING: Final = 64  # answers that wait for their images to be stored: each holds about a MiB
 _BUSY_SHARE: Final = 0.8  # of one core: above it, more threads would only wait for each other
 
 _NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
@@ -72,6 +73,7 @@ class _Pending:
     last_failure: CallFailed | None = None
     called: float | None = None
     given_up: bool = False
+    answered: tuple[SessionResult, float] | None = None  # with fetched_at, while its images are being stored
 
     @property
     def calls(self) -> int:
@@ -111,6 +113,7 @@ class Sweep:
         self._sequence = itertools.count()
         self._under_way: set[_Pending] = set()
         self._waiting = 0
+        self._keeping = 0
         self._workers = 0
         self._left_behind = 0
         self._exhausted = False
@@ -131,7 +134,7 @@ class Sweep:
             if self._bug is not None:
                 raise self._bug
             for pending in [*(again[2] for again in self._again), *self._under_way]:
-                self._land(pending, self._failure_row(pending, pending.last_failure or _NO_ANSWER))
+                self._land(pending, self._late_row(pending))
             self._over = True
         return self.counts
 
@@ -206,6 +209,9 @@ class Sweep:
                     self.stop()
                 continue
             with self._changed:
+                if self._keeping >= _MOST_KEEPING:
+                    self._changed.wait(0.25)
+                    continue
                 now = time.monotonic()
                 slot = self._governor.next_slot(now)
                 if slot <= now:
@@ -269,18 +275,17 @@ class Sweep:
             self._governor.answered(time.monotonic(), started=started, throttled=False)
             self._breaker.answered()
             count_members(self.counts.unmodelled_members, answer.unmodelled)
-        result, all_kept = self._keep_images(answer, pending.ask.dt)
-        self._land(
-            pending,
-            answer_row(
-                self._origin,
-                pending.ask,
-                result,
-                all_kept=all_kept,
-                fetched_at=fetched_at,
-                attempts=pending.calls + 1,
-            ),
-        )
+        with self._changed:
+            pending.answered = answer.result, fetched_at
+            self._keeping += 1
+        try:
+            result, all_kept = self._keep_images(answer, pending.ask.dt)
+        finally:
+            with self._changed:
+                self._keeping -= 1
+                if self._keeping == _MOST_KEEPING - 1:
+                    self._changed.notify_all()
+        self._land(pending, self._answer_row(pending, result, all_kept, fetched_at))
 
     def _failed(self, pending: _Pending, failure: CallFailed, started: float) -> None:
         now = time.monotonic()
@@ -312,6 +317,23 @@ class Sweep:
             self.stop()
         if delay is None:
             self._land(pending, self._failure_row(pending, failure))
+
+    def _answer_row(self, pending: _Pending, result: SessionResult, all_kept: bool, fetched_at: float) -> Row:
+        return answer_row(
+            self._origin,
+            pending.ask,
+            result,
+            all_kept=all_kept,
+            fetched_at=fetched_at,
+            attempts=pending.calls + 1,
+        )
+
+    def _late_row(self, pending: _Pending) -> Row:
+        """What is known at the end of the time: an answer whose images still hang is an answer all the same."""
+        if pending.answered is not None:
+            result, fetched_at = pending.answered
+            return self._answer_row(pending, result, False, fetched_at)
+        return self._failure_row(pending, pending.last_failure or _NO_ANSWER)
 
     def _failure_row(self, pending: _Pending, failure: CallFailed) -> Row:
         return failure_row(

@@ -52,12 +52,14 @@ class LandingWriter:
         erase_images: EraseImages = no_images,
     ) -> None:
         self._store, self._stem, self._erase_images = store, f"{run_id}-{tag}", erase_images
+        self._checkpoint_seconds = checkpoint_seconds
         self._period = checkpoint_seconds * _START_SHARE
         self.by_outcome: Counter[str] = Counter()
         self.partitions: set[date] = set()
         self._rows: list[tuple[date, Row]] = []
         self._writing: list[tuple[date, Row]] = []
-        self._oldest = 0.0
+        self._oldest = 0.0  # when the first of _rows came
+        self._oldest_writing = 0.0
         self._give_up_at: float | None = None  # set by close
         self._failing_since: float | None = None
         self.failure: StoreError | None = None
@@ -100,7 +102,10 @@ class LandingWriter:
         ]
 
     def _has_room(self) -> bool:
-        return self._failing_since is None and len(self._rows) + len(self._writing) < MOST_UNLANDED
+        if self._failing_since is not None or len(self._rows) + len(self._writing) >= MOST_UNLANDED:
+            return False
+        # A store that has not failed yet, but does not answer either, must not let more than a checkpoint pile up.
+        return not self._writing or time.monotonic() - self._oldest_writing < self._checkpoint_seconds
 
     def _work(self) -> None:
         try:
@@ -119,6 +124,7 @@ class LandingWriter:
                     continue
                 if not self._rows and not self._writing:
                     return
+                self._oldest_writing = self._oldest_writing if self._writing else self._oldest
                 self._writing += self._rows
                 self._rows = []
             try:

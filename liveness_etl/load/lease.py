@@ -22,6 +22,7 @@ LEASE_SECONDS: Final = 60.0
 RENEW_SECONDS: Final = 20.0
 
 _TRIES: Final = 20
+_HURRIED_SECONDS: Final = 0.3
 _ROUNDING: Final = 1e-9
 
 
@@ -39,30 +40,41 @@ class Holder:
 
 @contextmanager
 def held_leases(
-    store: Store, sources: Sequence[str], run_id: str, share: float, on_lost: Callable[[], None]
+    store: Store,
+    sources: Sequence[str],
+    run_id: str,
+    share: float,
+    on_lost: Callable[[], None],
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Hold the leases of the sources, renewed meanwhile; `on_lost` is called if one could not be kept.
 
+    A store that stalls at the end is not waited for if there is no time (`hurried`): the leases run out.
     Raises LeaseHeld, naming the holder, before anything is held.
     """
     taken: list[str] = []
     over = threading.Event()
+    renewing = threading.Thread(
+        target=_renew, args=(store, taken, run_id, share, on_lost, over), name="lease", daemon=True
+    )
+
+    def let_go() -> None:
+        over.set()
+        if renewing.ident is not None:
+            renewing.join()
+        for source in taken:
+            _release(store, source, run_id)
+
     try:
         for source in sources:
             _change(store, source, run_id, share)
             taken.append(source)
-        renewing = threading.Thread(
-            target=_renew, args=(store, taken, run_id, share, on_lost, over), name="lease", daemon=True
-        )
         renewing.start()
-        try:
-            yield
-        finally:
-            over.set()
-            renewing.join()
+        yield
     finally:
-        for source in taken:
-            _release(store, source, run_id)
+        letting_go = threading.Thread(target=let_go, name="lease-end", daemon=True)
+        letting_go.start()
+        letting_go.join(_HURRIED_SECONDS if hurried() else None)
 
 
 def read_holders(store: Store) -> dict[str, bool]:

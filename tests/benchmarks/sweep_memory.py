@@ -60,7 +60,7 @@ def sweep(folder: Path, ids: int) -> Memory:
         try:
             while process.poll() is None:
                 if (mib := resident_mib(process.pid)) > 0:
-                    (sweeping if sweeping or _is_asked(url) else before).append(mib)
+                    (sweeping if sweeping or is_asked(url) else before).append(mib)
                 time.sleep(EVERY_SECONDS)
         finally:
             process.kill()
@@ -75,7 +75,8 @@ def sweep(folder: Path, ids: int) -> Memory:
     return Memory(ids, wall, *(round(mib, 1) for mib in peaks))
 
 
-def _is_asked(url: str) -> bool:
+def is_asked(url: str) -> bool:
+    """Whether the server has had a request yet."""
     with urllib.request.urlopen(f"{url}/_local/stats") as answer:
         return bool(json.load(answer)["requests"])
 

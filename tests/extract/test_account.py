@@ -90,10 +90,10 @@ def test_the_ceiling_says_where_it_comes_from() -> None:
 
 
 def test_an_assumed_role_gives_credentials_that_refresh_themselves(
-    monkeypatch: pytest.MonkeyPatch, s3_endpoint: str
+    monkeypatch: pytest.MonkeyPatch, moto_endpoint: str
 ) -> None:
     """moto's STS gives them; botocore asks again before they run out."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_endpoint)
     session = account.open_session(region="us-east-1", profile=None, role_arn=ROLE, external_id="tenant")
     credentials: Any = session.get_credentials()
     assert credentials.method == "assume-role"
@@ -101,9 +101,9 @@ def test_an_assumed_role_gives_credentials_that_refresh_themselves(
     assert hasattr(credentials, "refresh_needed")
 
 
-def test_credentials_of_another_account_are_refused(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
+def test_credentials_of_another_account_are_refused(monkeypatch: pytest.MonkeyPatch, moto_endpoint: str) -> None:
     """moto's account is 123456789012; the message tells both apart and names neither whole."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_endpoint)
     session = account.open_session(region="us-east-1", profile=None)
     account.check_credentials(session, "123456789012")
     with pytest.raises(UsageError, match=r"account \*{8}9012, and expected_account_id is \*{8}9999") as raised:

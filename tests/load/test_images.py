@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from liveness_etl.errors import StoreError
+from liveness_etl.errors import StoreError, Unavailable
+from liveness_etl.load import images
 from liveness_etl.load.images import discard_images, store_images
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store
@@ -72,6 +74,27 @@ def test_same_bytes_are_not_stored_twice(store: Store) -> None:
     assert len(paths(store)) == 1
 
 
+def test_bytes_that_are_there_are_not_sent_again(s3_store: S3Store, s3: Any) -> None:
+    """A rerun after one of three images was lost sends that one alone; two listings tell what is there."""
+    keep(s3_store, answer(JPEG, PNG, b"neither"))
+    s3_store.delete([f"{FOLDER}/audit-0.png"])
+    with requests_of(s3, "PutObject") as put, requests_of(s3, "ListObjectsV2") as listed:
+        _, all_kept = keep(s3_store, answer(JPEG, PNG, b"neither"))
+    assert all_kept
+    assert [request["url"].rpartition("/")[2] for request in put] == ["audit-0.png"]
+    assert len(listed) == 2
+
+
+def test_partition_without_images_is_looked_at_once(s3_store: S3Store, s3: Any) -> None:
+    """Where nothing is there, an image costs one request."""
+    storing = store_images(s3_store, "images/")
+    with requests_of(s3, "*") as sent:
+        for number in range(5):
+            given = answer(JPEG, PNG)
+            storing(replace(given, result=replace(given.result, session_id=session_id(number))), DT)
+    assert len(sent) == 1 + 5 * 2
+
+
 def test_other_bytes_get_a_name_of_their_own(store: Store) -> None:
     """Nothing is overwritten: the second image's name holds the first 8 of its hash, and is found again."""
     other = JPEG[:-1] + b"\1"  # of the same size
@@ -124,6 +147,49 @@ def test_one_lost_image_does_not_lose_the_others(folder_store: LocalStore) -> No
     result, all_kept = keep(Half(folder_store.root), answer(JPEG, PNG))
     assert not all_kept
     assert [image.image_uri for image in result.images] == [None, folder_store.uri_of(f"{FOLDER}/audit-0.png")]
+
+
+@pytest.mark.parametrize(("error", "tries"), [(Unavailable, 3), (StoreError, 1)])
+def test_store_that_is_out_of_reach_is_asked_again_and_one_that_refuses_is_not(
+    folder_store: LocalStore, monkeypatch: pytest.MonkeyPatch, error: type[StoreError], tries: int
+) -> None:
+    """An image can hardly be fetched a second time; but waiting helps only where the store does not answer."""
+    puts = 0
+
+    class Failing(LocalStore):
+        def put(self, path: str, *args: Any, **options: Any) -> str:
+            nonlocal puts
+            puts += 1
+            if puts < 3:
+                raise error("no")
+            return super().put(path, *args, **options)
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    _, all_kept = keep(Failing(folder_store.root), answer(JPEG))
+    assert (puts, all_kept) == (tries, error is Unavailable)
+
+
+def test_store_that_stays_out_of_reach_is_given_up_once_an_answer(
+    folder_store: LocalStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its other images are not tried any more, and one warning, without a session id, says why."""
+    tried = []
+
+    class Failing(LocalStore):
+        def put(self, path: str, *args: Any, **options: Any) -> str:
+            tried.append(path)
+            raise Unavailable(f"cannot write {path}: nobody answers")
+
+    monkeypatch.setattr(images, "_PATIENCE_SECONDS", 0.0)
+    store = store_images(Failing(folder_store.root), "images/")
+    for _ in range(2):
+        result, all_kept = store(answer(JPEG, PNG), DT)
+        assert not all_kept
+        assert [image.image_uri for image in result.images] == [None, None]
+        assert [image.image_size_bytes for image in result.images] == [len(JPEG), len(PNG)]
+    assert len(tried) == 2
+    (said,) = caplog.messages
+    assert said.endswith("cannot write images/dt=2026-01-01/…/reference.jpg: nobody answers")
 
 
 def test_answer_without_inline_bytes_touches_no_store(tmp_path: Path) -> None:

@@ -36,15 +36,29 @@ def test_five_thousand_rows_do_not_wait_for_the_checkpoint(folder_store: LocalSt
 def test_there_is_no_room_while_five_thousand_rows_are_unlanded(folder_store: LocalStore) -> None:
     """A store that lags stops new calls, and lets them go on as soon as it has caught up."""
     store = Stalled(folder_store.root)
-    with writing(store, checkpoint_seconds=0.01) as writer:
+    with writing(store) as writer:
         for number in range(MOST_UNLANDED - 1):
             writer.land(DT, row(number))
-        assert store.entered.wait(10)
         assert writer.wait_for_room(0.0)
         writer.land(DT, row(MOST_UNLANDED))
+        assert store.entered.wait(10)
         assert not writer.wait_for_room(0.05)
         store.released.set()
         assert writer.wait_for_room(10)
+
+
+def test_there_is_no_room_while_a_write_outlasts_the_checkpoint(folder_store: LocalStore) -> None:
+    """A store that neither answers nor fails does not collect answers for longer than a crash may cost."""
+    store = Stalled(folder_store.root)
+    with writing(store, checkpoint_seconds=0.4) as writer:
+        writer.land(DT, row(0))
+        assert store.entered.wait(10)
+        wait_until(lambda: not writer.wait_for_room(0.0))
+        writer.land(DT, row(1))  # of a call that was under way
+        store.released.set()
+        assert writer.wait_for_room(10)
+        assert writer.close() == []
+    assert landed_ids(folder_store) == [session_id(0), session_id(1)]
 
 
 def test_each_partition_gets_a_part_of_its_own(store: Store) -> None:
