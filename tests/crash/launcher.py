@@ -34,23 +34,40 @@ _one_at_a_time = threading.Lock()  # multiprocessing's own list of children know
 class Ended:
     """How a run ended: its exit code (minus the signal's number if one killed it), and what it said."""
 
-    code: int
+    code: int | None
     said: str
 
 
-def launch(
-    arguments: tuple[str, ...], environment: Mapping[str, str], said: Path, mishap: Mishap | None = None
-) -> Ended:
-    """Run `liveness-etl ARGUMENTS` to its end, in a process of its own."""
-    process = _forks.Process(target=_run, args=(arguments, dict(environment), said, mishap))
-    with _one_at_a_time:
-        process.start()
-    wait([process.sentinel], 120)
-    with _one_at_a_time:
-        process.join(0)
-        if process.exitcode is None:
-            process.kill()
-    return Ended(process.exitcode if process.exitcode is not None else 999, said.read_text(errors="replace"))
+class Running:
+    """`liveness-etl ARGUMENTS` in a process of its own."""
+
+    def __init__(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], said: Path, mishap: Mishap | None = None
+    ) -> None:
+        self._said = said
+        said.write_text("")
+        self._process = _forks.Process(target=_run, args=(arguments, dict(environment), said, mishap))
+        with _one_at_a_time:
+            self._process.start()
+
+    def said(self) -> str:
+        """What it has said so far."""
+        return self._said.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def wait(self, seconds: float = 120) -> Ended:
+        """Its end. A process that does not end in time is killed, and its exit code is None."""
+        wait([self._process.sentinel], seconds)
+        with _one_at_a_time:
+            self._process.join(0)
+            code = self._process.exitcode
+            if code is None:
+                self._process.kill()
+        return Ended(code, self.said())
 
 
 def _run(arguments: tuple[str, ...], environment: dict[str, str], said: Path, mishap: Mishap | None) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from liveness_etl import pipeline
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage import rescue_folder
-from tests.crash.launcher import Ended, Mishap, Place, launch
+from tests.crash.launcher import Ended, Mishap, Place, Running
 from tests.running import ids, make_job, read_rows
 
 TABLES = ("sessions", "challenges", "bounding_boxes", "feedback")
@@ -59,13 +59,18 @@ class Case:
 
     def run(self, mishap: Mishap | None = None) -> Ended:
         """`liveness-etl run` in a process of its own. The landing parts are written at its end."""
-        return launch(
+        return self.start(mishap).wait()
+
+    def start(self, mishap: Mishap | None = None, command: str = "run", **environment: str) -> Running:
+        """The same, on its way."""
+        return Running(
             (
-                *("run", str(self.scenario.manifest), "--output", self.place.uri, "--max-tps", "1000"),
+                *(command, str(self.scenario.manifest), "--output", self.place.uri, "--max-tps", "1000"),
                 *("--region", "us-east-1", "--endpoint-url", self.rekognition.endpoint_url),
             ),
             self.environment
-            | {"XDG_STATE_HOME": str(self.place.state), "LIVENESS_ETL__SWEEP__CHECKPOINT_SECONDS": "60"},
+            | {"XDG_STATE_HOME": str(self.place.state), "LIVENESS_ETL__SWEEP__CHECKPOINT_SECONDS": "60"}
+            | environment,
             self.folder / "said",
             mishap,
         )
