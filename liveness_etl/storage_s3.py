@@ -22,7 +22,7 @@ import botocore.exceptions
 import pyarrow as pa
 
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
-from liveness_etl.storage import ABSENT, Entry
+from liveness_etl.storage import ABSENT, Entry, scratch_errors
 
 _PART_BYTES = 32 * 1024 * 1024
 _WHOLE_BYTES = 8 * 1024 * 1024
@@ -153,9 +153,13 @@ class S3Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix="liveness-etl-"))
         try:
-            yield folder
+            folder = Path(tempfile.mkdtemp(prefix="liveness-etl-"))
+        except OSError as error:
+            raise StoreError(f"cannot write temporary files: {error.strerror or error}") from None
+        try:
+            with scratch_errors(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

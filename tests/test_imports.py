@@ -12,7 +12,7 @@ PACKAGE = "liveness_etl"
 
 ROOMS = {
     "errors": set(),
-    "engine": set(),
+    "engine": {"errors"},
     "local": {"local"},
     "transform": {"transform", "errors"},
     "storage": {"storage_s3", "errors"},
