@@ -4,26 +4,34 @@ A server process imports the program once and forks one child for each run (`mul
 is a real process that is really killed, and none pays for the imports.
 """
 
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import pandas  # noqa: F401 - what every child needs is imported before the fork
 
 from liveness_etl import cli, display, pipeline  # noqa: F401
-from liveness_etl.local import LocalRekognition  # noqa: F401
+from liveness_etl.load import landing_writer
+from liveness_etl.load.landing_writer import LandingWriter
+from liveness_etl.storage import LocalStore
 from liveness_etl.storage_s3 import s3_client  # noqa: F401
 from tests.crash import boundaries
 
 Mishap = Callable[[], Callable[[], None] | None]
 """Sets up what shall happen to the process; what it returns is called when the command is done."""
+
+AT_ONCE = 3
+"""So many runs may go on at the same time."""
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload([__name__])
@@ -42,17 +50,20 @@ class Running:
     """`liveness-etl ARGUMENTS` in a process of its own."""
 
     def __init__(
-        self, arguments: tuple[str, ...], environment: Mapping[str, str], said: Path, mishap: Mishap | None = None
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], mishap: Mishap | None = None
     ) -> None:
-        self._said = said
-        said.write_text("")
-        self._process = _forks.Process(target=_run, args=(arguments, dict(environment), said, mishap))
+        self._said = b""
+        here, there = _forks.Pipe(duplex=False)
+        self._process = _forks.Process(target=_run, args=(arguments, dict(environment), there, mishap))
         with _one_at_a_time:
             self._process.start()
+        there.close()
+        self._listening = threading.Thread(target=self._listen, args=(here,), daemon=True)
+        self._listening.start()
 
     def said(self) -> str:
         """What it has said so far."""
-        return self._said.read_text(errors="replace")
+        return self._said.decode(errors="replace")
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -67,14 +78,20 @@ class Running:
             code = self._process.exitcode
             if code is None:
                 self._process.kill()
+        self._listening.join(10)
         return Ended(code, self.said())
 
+    def _listen(self, here: Connection) -> None:
+        with here:
+            while said := os.read(here.fileno(), 65_536):
+                self._said += said
 
-def _run(arguments: tuple[str, ...], environment: dict[str, str], said: Path, mishap: Mishap | None) -> None:
+
+def _run(arguments: tuple[str, ...], environment: dict[str, str], there: Connection, mishap: Mishap | None) -> None:
     os.environ.update(environment)
-    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
+    os.dup2(there.fileno(), 1)
+    os.dup2(there.fileno(), 2)
+    there.close()
     sys.argv = ["liveness-etl", *arguments]
     at_end = mishap() if mishap is not None else None
     try:
@@ -142,3 +159,93 @@ class KilledAt:
 
         self.place.watch(reach)
         return lambda: reach("end", lambda: None)
+
+
+@dataclass(frozen=True)
+class FullDisk:
+    """From the boundary `name` on, no file of this process can grow. The kernel refuses it (RLIMIT_FSIZE), so that a
+    write may be half done. The run does not wait a minute for better times, but a second."""
+
+    place: Place
+    name: str
+
+    def __call__(self) -> None:
+        be_impatient()
+        self.place.watch(lambda name, first: limit_files(100) if name == self.name else None)
+
+
+@dataclass(frozen=True)
+class FullOutput:
+    """From the boundary `name` on, the disk of the output is full, and that of the state folder is not."""
+
+    place: Place
+    name: str
+
+    def __call__(self) -> None:
+        be_impatient()
+        full, one_at_a_time, real_put = threading.Event(), threading.RLock(), LocalStore.put
+
+        def put(*arguments: Any, **options: Any) -> str:
+            with one_at_a_time:
+                limit_files(100 if full.is_set() else resource.RLIM_INFINITY)
+                try:
+                    return real_put(*arguments, **options)
+                finally:
+                    limit_files(resource.RLIM_INFINITY)
+
+        def reach(name: str, first: object) -> None:
+            if name == self.name:
+                full.set()
+                limit_files(100)
+
+        LocalStore.put = put  # type: ignore[method-assign]
+        self.place.watch(reach)
+
+
+@dataclass(frozen=True)
+class ReadOnlyOutput:
+    """From the boundary `name` on (from the start without one), no folder of the output can be written, by root
+    neither."""
+
+    place: Place
+    name: str | None = None
+
+    def __call__(self) -> None:
+        be_impatient()
+        give_up_capabilities()
+        if self.name is None:
+            self.close()
+        else:
+            self.place.watch(lambda name, first: self.close() if name == self.name else None)
+
+    def close(self) -> None:
+        """Take away the permission to write."""
+        self._permit(0o555)
+
+    def open(self) -> None:
+        """Give it back."""
+        self._permit(0o755)
+
+    def _permit(self, mode: int) -> None:
+        for folder in [Path(self.place.uri), *Path(self.place.uri).rglob("*")]:
+            if folder.is_dir():
+                folder.chmod(mode)
+
+
+def be_impatient() -> None:
+    """Wait a second for an output that fails, where the program waits a minute."""
+    close = LandingWriter.close
+    landing_writer._PATIENCE_SECONDS = 1.0  # type: ignore[misc]
+    LandingWriter.close = lambda self, timeout_seconds=1.0: close(self, min(timeout_seconds, 1.0))  # type: ignore[method-assign]
+
+
+def limit_files(size: int) -> None:
+    """No file of this process may grow beyond so many bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def give_up_capabilities() -> None:
+    """From now on permissions count for this process even if it is root's."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # linux/capability.h, version 3
+    if ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")

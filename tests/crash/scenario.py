@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,16 @@ class Case:
             self.environment
             | {"XDG_STATE_HOME": str(self.place.state), "LIVENESS_ETL__SWEEP__CHECKPOINT_SECONDS": "60"}
             | environment,
-            self.folder / "said",
             mishap,
         )
 
     def answers(self) -> dict[str, int]:
         """How often the server answered for each id."""
         return dict(self.rekognition.stats()["answers_by_id"])
+
+
+Open = Callable[[str], AbstractContextManager[Case]]
+"""Opens a new case, under a name."""
 
 
 def make_scenario(folder: Path, asked: int) -> Scenario:

@@ -57,7 +57,7 @@ def test_a_kill_costs_at_most_checkpoint_seconds_of_answers(tmp_path: Path) -> N
         answers: dict[str, int] = {}
         for _ in range(3):
             landed = landed_ids(output)
-            sweep = Running((*command, *endpoint), environment, tmp_path / "said")
+            sweep = Running((*command, *endpoint), environment)
             asked_before = sum(answers.values())
             wait_until(lambda before=asked_before: rekognition.stats()["requests"] > before, 60)  # type: ignore[misc]
             time.sleep(CHECKPOINT_SECONDS + chance.uniform(0.3, 1.5))
@@ -72,7 +72,7 @@ def test_a_kill_costs_at_most_checkpoint_seconds_of_answers(tmp_path: Path) -> N
             assert not [one for one in landed if now[one] != answers[one]]
             answers = now
         lost = set(answers) - landed_ids(output)
-        assert Running((*command, *endpoint), environment, tmp_path / "said").wait().code == 0
+        assert Running((*command, *endpoint), environment).wait().code == 0
         again = rekognition.stats()["answers_by_id"]
     assert {one for one in again if again[one] != answers.get(one, 0)} == lost | (set(ASKED) - set(answers))
     assert sorted(row["session_id"] for row in read_rows(output, "landing")) == sorted(ASKED)

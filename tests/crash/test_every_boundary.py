@@ -6,58 +6,20 @@ place to die at. README's table of crash points is held against them.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.crash.launcher import KilledAt, Recorded
-from tests.crash.scenario import (
-    Case,
-    check_completed,
-    check_killed,
-    folder_case,
-    make_scenario,
-    runs_since,
-    s3_case,
-    without_past,
-)
+from tests.crash.launcher import AT_ONCE, KilledAt
+from tests.crash.scenario import Case, Open, check_completed, check_killed, runs_since
 
 pytestmark = pytest.mark.slow
 
 README = Path(__file__).parents[2] / "README.md"
-AT_ONCE = 3
 AFTER_THE_RECORD = ("PUT record of the end, unanswered", "remove plan", "rmdir plan", "DELETE plan", "end")
 OUTPUTS = ("folder", "new folder", "s3")
-
-Open = Callable[[str], AbstractContextManager[Case]]
-"""Opens a new case, under a name."""
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory, s3: Any, s3_endpoint: str) -> Mapping[str, Open]:
-    """A folder and a bucket that hold sixteen of the manifest's ids already, and a folder that does not exist yet."""
-    scenario = make_scenario(tmp_path_factory.mktemp("scenario"), 12)
-    return {
-        "folder": lambda name: folder_case(scenario, tmp_path_factory.mktemp(name)),
-        "new folder": lambda name: folder_case(without_past(scenario), tmp_path_factory.mktemp(name)),
-        "s3": lambda name: s3_case(scenario, tmp_path_factory.mktemp(name), s3, s3_endpoint),
-    }
-
-
-@pytest.fixture(scope="module")
-def boundaries(outputs: Mapping[str, Open], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Counter[str]]:
-    """Every change that a run makes, with how often it makes it."""
-    recorded = {}
-    for kind, open_case in outputs.items():
-        into = tmp_path_factory.mktemp("recorded") / "boundaries"
-        with open_case("recorded") as case:
-            check_completed(case, case.run(Recorded(case.place, into)), {}, {})
-        recorded[kind] = Counter(into.read_text().splitlines())
-    return recorded
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
