@@ -376,7 +376,7 @@ def finish_run(
     if completed and job.command == "run" and not_asked != by_outcome[NOT_ASKED]:
         raise RuntimeError(f"{not_asked - by_outcome[NOT_ASKED]} ids are unaccounted for: this is a bug")
     row = row | {
-        "finished_at": datetime.now(UTC),
+        "finished_at": max(datetime.now(UTC), job.started_at),  # a clock may be set back meanwhile
         "landed": landed,
         "not_asked": not_asked,
         "calls": sum(sweep.counts.calls for sweep in sweeps),
