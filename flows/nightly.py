@@ -123,7 +123,7 @@ def _run(job: Job, stop: threading.Event) -> RunReport:
     An error in one sweep does not keep the other sources from their ids. It is raised when they are through and the
     run is recorded (as not completed), and nothing is published: the next run does that, with the missing ids.
     """
-    plan, row = plan_manifest.submit(job).result()
+    plan, row = plan_manifest.submit(job, stop).result()
     logger = get_run_logger()
     for line in display.source_lines(plan):
         logger.info(line)
@@ -169,9 +169,9 @@ def _swept(job: Job, plan: Plan, stop: threading.Event) -> list[Any]:
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
-def plan_manifest(job: Job) -> Any:
+def plan_manifest(job: Job, stop: threading.Event) -> Any:
     """`pipeline.plan_run`. Not retried: what a user got wrong stays wrong, and nothing is lost yet."""
-    return _or_failed(lambda: pipeline.plan_run(job))
+    return _or_failed(lambda: pipeline.plan_run(job, stop))
 
 
 def _sweep_name() -> str:

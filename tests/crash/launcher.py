@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas  # noqa: F401 - what every child needs is imported before the fork
 
@@ -239,7 +239,7 @@ def be_impatient() -> None:
     """Wait a second for an output that fails, where the program waits a minute."""
     close = LandingWriter.close
     landing_writer._PATIENCE_SECONDS = 1.0  # type: ignore[misc]
-    LandingWriter.close = lambda self, timeout_seconds=1.0: close(self, min(timeout_seconds, 1.0))  # type: ignore[method-assign]
+    LandingWriter.close = lambda self, **_: close(self, 1.0)  # type: ignore[method-assign]
 
 
 def limit_files(size: int) -> None:
@@ -277,3 +277,28 @@ class ClockGoesBack:
             back.set()
         else:
             self.place.watch(lambda name, first: back.set() if name == self.name else None)
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """At the boundary `name`, a write to the output takes a minute; with `for_good`, so does every one that follows."""
+
+    SAYS: ClassVar[str] = "(stalled)"
+
+    place: Place
+    name: str
+    seconds: float = 60.0
+    for_good: bool = False
+
+    def __call__(self) -> None:
+        stalled = threading.Event()
+
+        def reach(name: str, first: object) -> None:
+            if name == self.name and not stalled.is_set():
+                stalled.set()
+                os.write(2, self.SAYS.encode())
+            elif not (self.for_good and stalled.is_set()) or name.endswith("rescue"):
+                return
+            time.sleep(self.seconds)
+
+        self.place.watch(reach)

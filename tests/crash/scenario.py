@@ -174,7 +174,7 @@ def check_killed(case: Case) -> dict[str, dict[str, Any]]:
         assert ".tmp" not in path.parts
         pq.read_table(path, partitioning=None)  # each file is whole
     for run in read_rows(output, "runs"):
-        assert run["completed"] == (run["finished_at"] is not None)
+        assert run["finished_at"] is not None or not run["completed"]
     for table in TABLES:
         for days in (output / table).glob("dt=*"):
             assert [path.name for path in days.iterdir()] in ([], ["part-00000.parquet"])
