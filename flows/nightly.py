@@ -130,7 +130,9 @@ def _run(job: Job, stop: threading.Event) -> RunReport:
 
     with pipeline.leased(job, plan, stop):
         ended = _swept(job, plan, stop)
-    errors = [end for end in ended if isinstance(end, BaseException)]
+        errors = [end for end in ended if isinstance(end, BaseException)]
+        for error in errors if stop.is_set() else ():
+            logger.error(str(error))  # now: with an output that stalls, the run may not come to its own end
     published: list[Published] = []
     try:
         for some in _shares(plan.partitions):

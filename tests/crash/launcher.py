@@ -296,7 +296,7 @@ class Stalled:
         def reach(name: str, first: object) -> None:
             if name == self.name and not stalled.is_set():
                 stalled.set()
-                os.write(2, self.SAYS.encode())
+                os.write(2, f"{self.SAYS}\n".encode())
             elif not (self.for_good and stalled.is_set()) or name.endswith("rescue"):
                 return
             time.sleep(self.seconds)
