@@ -8,7 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.crash.scenario")
 
-from tests.crash.launcher import Recorded  # noqa: E402 - after it is known which module's assertions explain themselves
+from tests.crash.mishaps import Recorded  # noqa: E402 - after it is known which module's assertions explain themselves
 from tests.crash.scenario import (  # noqa: E402
     Open,
     check_completed,

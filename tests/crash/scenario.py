@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from liveness_etl import pipeline
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage import rescue_folder
-from tests.crash.launcher import Ended, Mishap, Place, Running
+from tests.crash.launcher import Ended, Mishap, Running
+from tests.crash.mishaps import Place
 from tests.running import ids, make_job, read_rows
 
 TABLES = ("sessions", "challenges", "bounding_boxes", "feedback")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from liveness_etl.local import LocalRekognition
-from tests.crash.launcher import ClockGoesBack, KilledAt, Place, Running
+from tests.crash.launcher import Running
+from tests.crash.mishaps import ClockGoesBack, KilledAt, Place
 from tests.crash.scenario import Open, check_completed, check_killed, runs_since
 from tests.running import SUCCEEDING, ids, read_rows, wait_until, write_manifest
 

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.launcher import AT_ONCE, KilledAt
+from tests.crash.launcher import AT_ONCE
+from tests.crash.mishaps import KilledAt
 from tests.crash.scenario import Case, Open, check_completed, check_killed, runs_since
 
 pytestmark = pytest.mark.slow
 
 README = Path(__file__).parents[2] / "README.md"
 AFTER_THE_RECORD = ("PUT record of the end, unanswered", "remove plan", "rmdir plan", "DELETE plan", "end")
+CUT_SHORT = ("record of the start", "images", "landing", "sessions", "DELETE landing")
+"""What is also killed in the middle of its request to S3: one of each kind of request. S3 ignores half a request, so
+this leaves what the request before it left."""
 OUTPUTS = ("folder", "new folder", "s3")
 
 
@@ -42,6 +46,7 @@ def test_a_run_killed_at_any_change_is_completed_by_the_next(
         (name, time)
         for name, count in boundaries[kind].items()
         if kind != "new folder" or name not in boundaries["folder"]
+        if not name.endswith(", cut") or name.removeprefix("PUT ").removesuffix(", cut") in CUT_SHORT
         for time in sorted({0, count - 1} if kind == "folder" else {count - 1})
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:

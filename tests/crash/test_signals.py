@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from liveness_etl.local import LocalRekognition
-from tests.crash.launcher import Ended, Running, Stalled
+from tests.crash.launcher import Ended, Running
+from tests.crash.mishaps import Stalled
 from tests.crash.scenario import Case, Open, check_completed, check_killed, runs_since
 from tests.running import SUCCEEDING, ids, wait_until, write_manifest
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.crash.launcher import AT_ONCE, Ended, FullDisk, FullOutput, ReadOnlyOutput
+from tests.crash.launcher import AT_ONCE, Ended
+from tests.crash.mishaps import FullDisk, FullOutput, ReadOnlyOutput
 from tests.crash.scenario import Open, check_completed, check_killed
 from tests.running import files_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from liveness_etl.local import LocalConfig, LocalRekognition
-from tests.crash.launcher import Place, Stalled
+from tests.crash.mishaps import Place, Stalled
 from tests.flows.conftest import FLOWS
 from tests.running import SUCCEEDING, asks, ids, read_rows, wait_until, write_manifest
 
@@ -133,7 +133,7 @@ def test_signal_while_the_output_stalls_rescues_what_was_answered(home: Path, tm
     manifest = write_manifest(tmp_path / "manifest.csv", ids(50))
     place = Place(str(tmp_path / "output"), tmp_path / "state")
     stall = (
-        "import runpy, sys; from pathlib import Path; from tests.crash.launcher import Place, Stalled\n"
+        "import runpy, sys; from pathlib import Path; from tests.crash.mishaps import Place, Stalled\n"
         "script, output, state = sys.argv[1:4]; sys.path.insert(0, str(Path(script).parent))\n"
         "Stalled(Place(output, Path(state)), 'create landing', for_good=True)()\n"
         "sys.argv = [script, *sys.argv[4:]]; runpy.run_path(script, run_name='__main__')"
