@@ -123,14 +123,16 @@ def _run(job: Job, stop: threading.Event) -> RunReport:
     An error in one sweep does not keep the other sources from their ids. It is raised when they are through and the
     run is recorded (as not completed), and nothing is published: the next run does that, with the missing ids.
     """
-    plan, row = plan_manifest.submit(job).result()
+    plan, row = plan_manifest.submit(job, stop).result()
     logger = get_run_logger()
     for line in display.source_lines(plan):
         logger.info(line)
 
     with pipeline.leased(job, plan, stop):
         ended = _swept(job, plan, stop)
-    errors = [end for end in ended if isinstance(end, BaseException)]
+        errors = [end for end in ended if isinstance(end, BaseException)]
+        for error in errors if stop.is_set() else ():
+            logger.error(str(error))  # now: with an output that stalls, the run may not come to its own end
     published: list[Published] = []
     try:
         for some in _shares(plan.partitions):
@@ -169,9 +171,9 @@ def _swept(job: Job, plan: Plan, stop: threading.Event) -> list[Any]:
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
-def plan_manifest(job: Job) -> Any:
+def plan_manifest(job: Job, stop: threading.Event) -> Any:
     """`pipeline.plan_run`. Not retried: what a user got wrong stays wrong, and nothing is lost yet."""
-    return _or_failed(lambda: pipeline.plan_run(job))
+    return _or_failed(lambda: pipeline.plan_run(job, stop))
 
 
 def _sweep_name() -> str:

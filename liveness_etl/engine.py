@@ -1,18 +1,26 @@
 """DuckDB as the merge engine of plan and publish: in memory up to a limit, spilling beyond it."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
+from liveness_etl.errors import StoreError
+
 _BYTES_PER_THREAD: Final = 256 * 1024 * 1024  # each sorting thread pins blocks of its own: many exhaust the limit
 _UNITS: Final = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
-def open_engine(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    """A private in-memory database that spills into `folder` above `memory_limit` (such as '1GB'). Time is UTC."""
+@contextlib.contextmanager
+def open_engine(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A private in-memory database that spills into `folder` above `memory_limit` (such as '1GB'). Time is UTC.
+
+    Raises StoreError where it can neither hold nor spill its rows.
+    """
     number, unit = re.fullmatch(r"([\d.]+)\s*([KMGT])i?B", memory_limit, re.IGNORECASE).groups()  # type: ignore[union-attr]
     threads = int(float(number) * _UNITS[unit.upper()] / _BYTES_PER_THREAD)
     connection = duckdb.connect(
@@ -24,5 +32,12 @@ def open_engine(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": False,
         }
     )
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-    return connection
+    with connection:
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        try:
+            yield connection
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise StoreError(
+                f"DuckDB ran out of memory or of disk in {folder}: {str(error).splitlines()[0]}; "
+                "free some, or raise publish.memory_limit"
+            ) from None

@@ -9,7 +9,8 @@
     │   ├── Unavailable          the store does not answer or is too busy: the same again may work
     │   ├── Conflict             a conditional write met something else (caught by publish and the lease)
     │   └── Missing              a listed object is gone (caught by publish)
-    └── SourceStopped     exit 3 one source cannot be asked any further (credentials, denials)
+    ├── SourceStopped     exit 3 one source cannot be asked any further (credentials, denials)
+    └── Stopped           exit 3 a signal came before anything was asked
 
 Every message says what happened and what to do about it, and holds neither image data nor a session id.
 """
@@ -53,6 +54,12 @@ class Conflict(StoreError):
 
 class SourceStopped(LivenessError):
     """A source that cannot be asked any further in this run; the other sources go on."""
+
+    exit_code = 3
+
+
+class Stopped(LivenessError):
+    """The run was told to stop before it had asked anything."""
 
     exit_code = 3
 

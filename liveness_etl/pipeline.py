@@ -5,6 +5,7 @@ flow as tasks, on this machine or another. Between the steps stand files in the 
 """
 
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -24,7 +25,7 @@ import pyarrow as pa
 from liveness_etl.analysis.verify import Verified, verify_output
 from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, StoreError, UsageError
+from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, Stopped, StoreError, UsageError
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
@@ -53,6 +54,8 @@ from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.settings import Settings
 from liveness_etl.storage import Entry, Store
 from liveness_etl.transform.normalize import NOT_ASKED
+
+log = logging.getLogger(__name__)
 
 MANY_PARTS = 200
 """Landing parts of a partition above which a sweep folds them."""
@@ -120,7 +123,7 @@ def run(job: Job, observer: Observer | None = None, stop: threading.Event | None
     """
     observer = observer or Observer()
     stop = stop or threading.Event()
-    plan, row = plan_run(job)
+    plan, row = plan_run(job, stop)
     observer.planned(plan)
     with leased(job, plan, stop), ThreadPoolExecutor(len(job.sources), "source") as pool:
         sweeping = [
@@ -150,17 +153,18 @@ def run(job: Job, observer: Observer | None = None, stop: threading.Event | None
     return report
 
 
-def plan_run(job: Job) -> tuple[Plan, dict[str, Any]]:
+def plan_run(job: Job, stop: threading.Event | None = None) -> tuple[Plan, dict[str, Any]]:
     """Read the manifest, subtract what is final, write the plan and the record of a started run.
 
-    Returns the plan and the record. Nothing is written where the manifest, a source or the output is unusable.
-    Raises LivenessError.
+    Returns the plan and the record. Nothing is written where the manifest, a source or the output is unusable, nor
+    once `stop` is set. Raises LivenessError.
     """
+    stop = stop or threading.Event()
     store = open_output(job.settings)
     reader = read_manifest(job)
     with store.scratch() as folder, records.rejects_file(folder, job.run_id) as rejects:
         land_rescued(store, _image_eraser(job.settings))
-        plan = _planned(job, store, folder, reader, rejects)
+        plan = _planned(job, store, folder, _until(stop, reader), rejects)
         for source in plan.sources:
             if source.to_ask:
                 check_source(job, source.source)
@@ -191,6 +195,13 @@ def forecast(job: Job) -> tuple[Plan, dict[str, int]]:
             for source in plan.sources
         }
     return plan, too_late
+
+
+def _until(stop: threading.Event, reader: Iterable[manifest.Chunk]) -> Iterator[manifest.Chunk]:
+    for chunk in reader:
+        if stop.is_set():
+            raise Stopped("stopped while planning: nothing was asked")
+        yield chunk
 
 
 def _planned(
@@ -303,24 +314,27 @@ def sweep_source(
 
     not_asked = 0
     try:
+        tick()  # a stop that was asked for already must not come after the first calls
         with _ticking(tick):
             counts = sweep.run(settings.drain_seconds)
-        if job.command == "run" and not stop.is_set():
-            for ask in sweep.asks:
-                while not (writer.gave_up or writer.wait_for_room(1.0)):
-                    pass
-                if writer.gave_up:
-                    break
-                writer.land(ask.dt, not_asked_row(origin, ask))
-                not_asked += 1
+        for ask in sweep.asks if job.command == "run" else ():
+            while not (writer.gave_up or stop.is_set() or writer.wait_for_room(1.0)):
+                pass
+            if writer.gave_up or stop.is_set():
+                break
+            writer.land(ask.dt, not_asked_row(origin, ask))
+            not_asked += 1
     finally:
-        rescued = writer.close(0.8 if stop.is_set() else 60.0)
+        rescued = writer.close(in_a_hurry=stop.is_set)
     if rescued:
-        raise StoreError(
+        error = StoreError(
             f"{writer.failure or 'the output did not take the last answers in time'}; they are safe in "
             f"{rescued[0].parent.parent}, and the next run with this output lands them"
         )
-    if job.command == "sweep" and job.settings.publish.fold:
+        if stop.is_set():
+            log.error("%s", error)  # now: with an output that stalls, the process may not come to its own end
+        raise error
+    if job.command == "sweep" and job.settings.publish.fold and not stop.is_set():
         for dt in writer.partitions:
             with store.lock(f"partition-{dt}"):
                 rewrite.fold(store, dt, at_least=MANY_PARTS)
@@ -463,7 +477,7 @@ def finish_run(
     if completed and job.command == "run" and not_asked != by_outcome[NOT_ASKED]:
         raise RuntimeError(f"{not_asked - by_outcome[NOT_ASKED]} ids are unaccounted for: this is a bug")
     row = row | {
-        "finished_at": datetime.now(UTC),
+        "finished_at": max(datetime.now(UTC), job.started_at),  # a clock may be set back meanwhile
         "landed": landed,
         "not_asked": not_asked,
         "calls": sum(sweep.counts.calls for sweep in sweeps),

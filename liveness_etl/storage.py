@@ -92,7 +92,10 @@ class Store(Protocol):
         """Mutual exclusion between processes of this host (on S3 there is none: use `expect`)."""
 
     def scratch(self) -> contextlib.AbstractContextManager[Path]:
-        """A private local folder, on the store's own file system where it has one; gone afterwards."""
+        """A private local folder, on the store's own file system where it has one; gone afterwards.
+
+        What the system refuses to write there comes out as StoreError.
+        """
 
     def uri_of(self, path: str) -> str:
         """An absolute `file://` or `s3://` address."""
@@ -255,7 +258,8 @@ class LocalStore:
         except OSError as error:
             raise _local_error("write", base, error) from None
         try:
-            yield folder
+            with scratch_errors(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if self._made_root:  # a first run that failed before it wrote anything leaves nothing behind
@@ -308,6 +312,16 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_errors(folder: Path) -> Iterator[None]:
+    """What cannot be written in a scratch folder (the disk is full, say), as StoreError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # pyarrow's own text has several sentences
+        raise StoreError(f"cannot write in {folder}: {reason}") from None
 
 
 def _local_error(verb: str, target: Path, error: OSError) -> StoreError:

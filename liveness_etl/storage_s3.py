@@ -30,7 +30,7 @@ from liveness_etl import storage_versions
 from liveness_etl.aws import make_client
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
 from liveness_etl.masking import masked
-from liveness_etl.storage import ABSENT, Entry, Purged
+from liveness_etl.storage import ABSENT, Entry, Purged, scratch_errors
 from liveness_etl.storage_s3_errors import reason_of, translated_s3_errors
 from liveness_etl.storage_s3_ranges import RangedObject
 from liveness_etl.storage_versions import UNVERSIONED
@@ -261,9 +261,13 @@ class S3Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix="liveness-etl-"))
         try:
-            yield folder
+            folder = Path(tempfile.mkdtemp(prefix="liveness-etl-"))
+        except OSError as error:
+            raise StoreError(f"cannot write temporary files: {error.strerror or error}") from None
+        try:
+            with scratch_errors(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

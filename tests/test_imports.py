@@ -12,7 +12,7 @@ PACKAGE = "liveness_etl"
 
 ROOMS = {
     "errors": set(),
-    "engine": set(),
+    "engine": {"errors"},
     "endpoints": set(),
     "masking": set(),
     "aws": {"endpoints", "masking", "errors"},

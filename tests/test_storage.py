@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from liveness_etl.errors import Conflict, Missing, UsageError
+from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
 from liveness_etl.storage import ABSENT, Store, open_store
 from tests.stored import paths, read
 
@@ -166,6 +166,12 @@ def test_more_than_a_thousand_paths_are_deleted(store: Store) -> None:
         store.put(f"part/{number}", b"")
     store.delete(f"part/{number}" for number in range(2_001))
     assert paths(store) == ["part/2001"]
+
+
+def test_what_cannot_be_written_in_a_scratch_folder_is_a_store_error(store: Store) -> None:
+    """As where the disk is full: one sentence, without pyarrow's details."""
+    with pytest.raises(StoreError, match=r"^cannot write in .*: No space left on device$"), store.scratch():
+        raise OSError(28, "Error writing bytes to file. Detail: [errno 28] No space left on device")
 
 
 def test_scratch_is_private_and_gone_afterwards(store: Store) -> None:

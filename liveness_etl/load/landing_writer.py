@@ -9,12 +9,13 @@ in the run's record: it was asked for, and no row tells of it.
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ MOST_UNLANDED: Final = 5_000
 """Rows. No new call starts while more than these are unlanded."""
 
 _PATIENCE_SECONDS: Final = 60.0
+_HURRY_SECONDS: Final = 1.0
 _START_SHARE: Final = 0.75  # of checkpoint_seconds: the rest is for the write itself
 
 
@@ -84,12 +86,20 @@ class LandingWriter:
         with self._changed:
             return self._changed.wait_for(self._has_room, timeout_seconds)
 
-    def close(self, timeout_seconds: float = _PATIENCE_SECONDS) -> list[Path]:
-        """Land what is left; what cannot be landed within the time is rescued, and its files are returned."""
-        with self._changed:
-            self._give_up_at = time.monotonic() + timeout_seconds
-            self._changed.notify_all()
-        self._thread.join(timeout_seconds)
+    def close(
+        self, timeout_seconds: float = _PATIENCE_SECONDS, in_a_hurry: Callable[[], bool] = lambda: False
+    ) -> list[Path]:
+        """Land what is left; what cannot be landed within the time is rescued, and its files are returned.
+
+        Once there is a hurry, the time is a second at the most.
+        """
+        self._give_up_in(timeout_seconds)
+        hurrying = False
+        while self._thread.is_alive() and time.monotonic() < (self._give_up_at or 0.0):
+            if not hurrying and in_a_hurry():
+                hurrying = True
+                self._give_up_in(min(timeout_seconds, _HURRY_SECONDS))
+            self._thread.join(0.05)
         with self._changed:
             left = self._writing + self._rows
             self._writing, self._rows = [], []
@@ -100,6 +110,11 @@ class LandingWriter:
             _write_private(folder / f"dt={dt.isoformat()}" / f"{self._name()}.parquet", part_bytes(rows))
             for dt, rows in _by_partition(left).items()
         ]
+
+    def _give_up_in(self, seconds: float) -> None:
+        with self._changed:
+            self._give_up_at = min(time.monotonic() + seconds, self._give_up_at or math.inf)
+            self._changed.notify_all()
 
     def _has_room(self) -> bool:
         if self._failing_since is not None or len(self._rows) + len(self._writing) >= MOST_UNLANDED:
@@ -196,7 +211,7 @@ def forget_rescued(store: Store, session_ids: Collection[str]) -> int:
             if pc.any(gone).as_py():
                 if not pc.all(gone).as_py():
                     kept = pa.BufferOutputStream()
-                    pq.write_table(rows.filter(pc.invert(gone)), kept, compression="zstd")
+                    pq.write_table(rows.filter(pc.invert(gone)), kept, compression="zstd", write_page_checksum=True)
                     _write_private(part.with_stem(f"{part.stem}-{uuid.uuid4().hex[:12]}"), bytes(kept.getvalue()))
                 part.unlink()
                 forgotten += pc.sum(gone).as_py()

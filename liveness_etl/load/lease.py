@@ -178,14 +178,15 @@ def _alive(holder: Holder) -> bool:
 
 
 def _process(pid: int) -> str:
-    """boot/pid-namespace/start time of a process of this host; its start is '' if there is none."""
+    """boot/pid-namespace/start time of a process of this host; its start is '' if it is dead."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # no Linux: every holder counts as another host's
         return f"{socket.gethostname()}-{os.getpid()}/"
     try:
-        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        start = "" if fields[0] in "ZX" else fields[19]  # a dead one stands there until its parent has noticed
     except (OSError, IndexError):
         start = ""
     return f"{boot}/{namespace}/{start}"

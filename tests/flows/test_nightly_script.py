@@ -6,25 +6,28 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from liveness_etl.local import LocalConfig, LocalRekognition
+from tests.crash.mishaps import Place, Stalled
 from tests.flows.conftest import FLOWS
-from tests.running import asks, ids, read_rows, wait_until, write_manifest
+from tests.running import SUCCEEDING, asks, ids, read_rows, wait_until, write_manifest
 
 pytestmark = pytest.mark.slow  # Prefect takes three seconds to import and ten to thirty to start its server
 
 
-def start(home: Path, *arguments: str | Path) -> "subprocess.Popen[str]":
+def start(
+    home: Path, *arguments: str | Path, python: Sequence[str | Path] = (FLOWS / "nightly.py",), **environment: str
+) -> "subprocess.Popen[str]":
     """The script with a new PREFECT_HOME, in a process group of its own as a shell would start it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return subprocess.Popen(
-        [sys.executable, FLOWS / "nightly.py", *arguments],
-        env=kept | {"PREFECT_HOME": str(home)},
+        [sys.executable, *python, *arguments],
+        env=kept | {"PREFECT_HOME": str(home)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -122,6 +125,41 @@ def test_second_signal_stops_at_once(home: Path, tmp_path: Path) -> None:
         assert time.monotonic() - signalled_at < 1
     assert process.returncode == 3
     wait_until(lambda: group_is_gone(process.pid))
+
+
+def test_signal_while_the_output_stalls_rescues_what_was_answered(home: Path, tmp_path: Path) -> None:
+    """From the first landing part on every write hangs, the record's and the lease's too: the script says where the
+    answers are and ends within ten seconds; the next run lands them and asks for nothing."""
+    manifest = write_manifest(tmp_path / "manifest.csv", ids(50))
+    place = Place(str(tmp_path / "output"), tmp_path / "state")
+    stall = (
+        "import runpy, sys; from pathlib import Path; from tests.crash.mishaps import Place, Stalled\n"
+        "script, output, state = sys.argv[1:4]; sys.path.insert(0, str(Path(script).parent))\n"
+        "Stalled(Place(output, Path(state)), 'create landing', for_good=True)()\n"
+        "sys.argv = [script, *sys.argv[4:]]; runpy.run_path(script, run_name='__main__')"
+    )
+    with LocalRekognition(SUCCEEDING) as rekognition:
+        endpoint = ("--endpoint-url", rekognition.endpoint_url, "--region", "us-east-1", "--max-tps", "250")
+        stalling = ("-c", stall, FLOWS / "nightly.py", place.uri, place.state)
+        process = start(
+            home, manifest, "--output", place.uri, *endpoint, python=stalling, XDG_STATE_HOME=str(place.state)
+        )
+        assert process.stderr is not None
+        wait_until(lambda: Stalled.SAYS in process.stderr.readline(), 120)
+        signalled_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - signalled_at < 10
+        assert (process.returncode, "they are safe in" in err) == (3, True), err
+        wait_until(lambda: group_is_gone(process.pid))
+        again = subprocess.run(
+            [sys.executable, "-m", "liveness_etl", "run", manifest, "--output", place.uri, *endpoint],
+            env=os.environ | {"XDG_STATE_HOME": str(place.state)},
+            check=False,
+        )
+        assert again.returncode == 0
+        assert set(asks(rekognition).values()) == {1}
+    assert len(read_rows(tmp_path / "output", "sessions")) == 50
 
 
 @pytest.mark.parametrize(

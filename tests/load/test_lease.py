@@ -93,13 +93,14 @@ def test_a_lease_of_a_dead_process_of_this_host_is_taken_over_at_once(folder_sto
         "import os, sys; from liveness_etl.load.lease import held_leases; from liveness_etl.storage import open_store\n"
         "with held_leases(open_store(sys.argv[1]), ['default'], 'killed', 1.0, print): os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code, folder_store.uri], check=False)
-    assert done.returncode == -9
+    killed = subprocess.Popen([sys.executable, "-c", code, folder_store.uri])
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, but its parent has not asked for it yet
     (holder,) = json.loads(read(folder_store, "_state/leases/default.json"))["holders"]
     assert holder["run_id"] == "killed"
     assert holder["expires_at"] > time.time() + 30
     with held_leases(folder_store, ["default"], "run-a", 1.0, never):
         pass
+    assert killed.wait() == -9
 
 
 def test_a_process_id_that_was_given_to_another_process_does_not_keep_a_lease(folder_store: LocalStore) -> None:

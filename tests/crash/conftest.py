@@ -1,0 +1,42 @@
+"""Outputs for runs that something happens to, and what they write where nothing does."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("tests.crash.scenario")
+
+from tests.crash.mishaps import Recorded  # noqa: E402 - after it is known which module's assertions explain themselves
+from tests.crash.scenario import (  # noqa: E402
+    Open,
+    check_completed,
+    folder_case,
+    make_scenario,
+    s3_case,
+    without_past,
+)
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory, s3: Any, s3_endpoint: str) -> Mapping[str, Open]:
+    """A folder and a bucket that hold sixteen of the manifest's ids already, and a folder that does not exist yet."""
+    scenario = make_scenario(tmp_path_factory.mktemp("scenario"), 12)
+    return {
+        "folder": lambda name: folder_case(scenario, tmp_path_factory.mktemp(name)),
+        "new folder": lambda name: folder_case(without_past(scenario), tmp_path_factory.mktemp(name)),
+        "s3": lambda name: s3_case(scenario, tmp_path_factory.mktemp(name), s3, s3_endpoint),
+    }
+
+
+@pytest.fixture(scope="session")
+def boundaries(outputs: Mapping[str, Open], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Counter[str]]:
+    """Every change that a run makes, with how often it makes it."""
+    recorded = {}
+    for kind, open_case in outputs.items():
+        into = tmp_path_factory.mktemp("recorded") / "boundaries"
+        with open_case("recorded") as case:
+            check_completed(case, case.run(Recorded(case.place, into)), {}, {})
+        recorded[kind] = Counter(into.read_text().splitlines())
+    return recorded
