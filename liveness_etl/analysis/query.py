@@ -4,22 +4,26 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
 import duckdb
 
+from liveness_etl.analysis.views import results_sql
 from liveness_etl.errors import StoreError, UsageError
 from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.tables import SCHEMAS
 
 
-def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs and rejects.
+def connect(
+    output: str, *, attributes: Sequence[str] = (), session_ttl_seconds: float = 180, **s3_options: Any
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs, rejects and results.
 
     `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads
-    below the output alone. Raises StoreError, or UsageError where DuckDB cannot reach the output.
+    below the output alone. `results` (`analysis.views`) has a column attr_NAME for each of `attributes`, and its
+    is_final goes by `session_ttl_seconds`. Raises StoreError, or UsageError where DuckDB cannot reach the output.
     """
     store = open_store(output, **s3_options)
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
@@ -30,6 +34,7 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
         _use_httpfs(connection, s3_options)
     for table in SCHEMAS:
         connection.execute(_view_sql(store, table))
+    connection.execute(f"CREATE VIEW results AS {results_sql('duckdb', attributes, session_ttl_seconds)}")
     connection.execute("SET allowed_directories = $1", [[f"{store.uri}/"]])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -38,7 +43,7 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
 
 def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one query. Raises UsageError, with DuckDB's own words for a wrong one."""
-    with _translated(), connect(output, **s3_options) as connection:
+    with translated(), connect(output, **s3_options) as connection:
         kinds = {statement.type for statement in connection.extract_statements(sql)}
         # CREATE is how DuckDB says PIVOT, and stays in memory; COPY, ATTACH or EXPLAIN ANALYZE COPY would not.
         if not kinds or not kinds <= {duckdb.StatementType.SELECT, duckdb.StatementType.CREATE}:
@@ -47,14 +52,14 @@ def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tup
         return [column[0] for column in result.description or ()], result.fetchall()
 
 
-def run_query(output: Any, sql: str, form: str) -> None:
-    """Print one query's result on standard output as a table, CSV or JSON."""
+def run_query(output: Any, sql: str, form: str, **view_options: Any) -> None:
+    """Print one query's result on standard output as a table, CSV or JSON; `view_options` are those of `connect`."""
     if form not in ("table", "csv", "json"):
         raise UsageError("--format must be table, csv or json")
     if output.uri is None:
         raise UsageError("no output: give --output with a folder or an s3:// address")
     options = {"endpoint_url": output.endpoint_url, "region": output.region, "profile": output.profile}
-    columns, rows = fetch(output.uri, sql, **options)
+    columns, rows = fetch(output.uri, sql, **view_options, **options)
     if form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)
@@ -138,7 +143,8 @@ def _create_secret(connection: duckdb.DuckDBPyConnection, s3_options: dict[str, 
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What DuckDB raises, as StoreError where the tables cannot be read and else as UsageError."""
     try:
         yield
     except (duckdb.IOException, duckdb.HTTPException) as error:
