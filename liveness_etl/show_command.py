@@ -2,14 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
 from liveness_etl.analysis.show import Found, Row, Shown, find_session
 from liveness_etl.errors import UsageError
 
-_LANDING = ("fetched_at", "outcome", "confidence", "images", "attempts", "run_id")
 _BOX = ("box_left", "box_top", "box_width", "box_height")
 
 
@@ -63,8 +62,9 @@ def _show_partition(shown: Shown) -> None:
         _show_record(f"{row['image_type']} image {row['image_index']}", _image(row))
     for row in shown.tables["feedback"]:
         _show_record(f"feedback {row['feedback_index']}", {name: row[name] for name in ("code", "message")})
-    print(f"\nlanding: {len(shown.landing):,} row{'s' * (len(shown.landing) != 1)}")
-    _show_columns([_LANDING, *([_text(value) for value in _in_short(row)] for row in shown.landing)])
+    print(f"\nlanding: {_count(len(shown.landing), 'row')}")
+    for row in shown.landing:
+        print(f"  {_in_short(row)}\n    run {_text(row['run_id'])}")
 
 
 def _image(row: Row) -> Mapping[str, Any]:
@@ -74,11 +74,16 @@ def _image(row: Row) -> Mapping[str, Any]:
     return {"box": box} | {name: row[name] for name in references if row[name] is not None}
 
 
-def _in_short(row: Row) -> tuple[object, ...]:
-    outcome = row["status"] if row["status"] is not None else row["error_code"]
-    if row["status"] is not None and row["error_code"] is not None:
-        outcome = f"{outcome} ({row['error_code']})"
-    return row["fetched_at"], outcome, row["confidence"], len(row["images"] or ()), row["attempts"], row["run_id"]
+def _in_short(row: Row) -> str:
+    said = [_text(row[name]) for name in ("status", "error_code") if row[name] is not None]
+    if row["confidence"] is not None:
+        said.append(f"confidence {row['confidence']:.4f}")
+    said += [_count(len(row["images"] or ()), "image"), _count(row["attempts"], "call")]
+    return "  ".join(["never asked" if row["fetched_at"] is None else _text(row["fetched_at"]), *said])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _show_record(title: str, values: Mapping[str, Any]) -> None:
@@ -86,12 +91,6 @@ def _show_record(title: str, values: Mapping[str, Any]) -> None:
     width = max(map(len, values))
     for name, value in values.items():
         print(f"  {name:<{width}}  {_text(value)}".rstrip())
-
-
-def _show_columns(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  " + "  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _text(value: Any) -> str:

@@ -53,10 +53,12 @@ def results_schema(attributes: Sequence[str] = ()) -> pa.Schema:
 def results_sql(dialect: Dialect, attributes: Sequence[str] = (), session_ttl_seconds: float = 180) -> str:
     """The SELECT behind `results` over sessions, challenges, bounding_boxes and feedback.
 
-    Children are joined on `dt` too, so that a filter on `dt` or `session_id` reaches every table. `is_final` follows
-    the contract's section 'Final', as far as the winning row alone tells; it is NULL for a row with an image that
-    could not be stored, unless read late enough, and for a pending one without created_at. Raises UsageError as
-    `results_schema` does.
+    Children are joined on `dt` too, so that a filter on `dt` or `session_id` reaches every table.
+
+    `is_final` is the contract's 'Final' for the source that was asked, as far as the winning row tells. It is NULL
+    where rows that lost decide: an image could not be stored, a session was not found before it expired, or one
+    without created_at was pending; in each case unless it was read late enough to be final anyway.
+    Raises UsageError as `results_schema` does.
     """
     columns = [f"s.{name}" for name in tables.SESSIONS.names]
     columns += ["c.type AS challenge_type", "c.version AS challenge_version", "b.reference_image_uri"]
@@ -101,7 +103,8 @@ def _is_final_sql(session_ttl_seconds: float) -> str:
         WHEN s.status IS NOT NULL AND s.fetched_at > {twice} THEN true
         WHEN s.status IN {FINISHED} THEN NULL
         WHEN s.status IS NOT NULL THEN CASE WHEN s.created_at IS NOT NULL THEN false END
-        WHEN s.error_code IN {NO_SUCH_SESSION} THEN coalesce(s.fetched_at > {expiry}, true)
+        WHEN s.error_code IN {NO_SUCH_SESSION} THEN
+            CASE WHEN s.created_at IS NULL OR s.fetched_at > {expiry} THEN true END
         ELSE false
     END"""
 
