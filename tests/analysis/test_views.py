@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from liveness_etl.analysis.query import connect
@@ -13,6 +14,7 @@ from liveness_etl.analysis.views import results_schema, results_sql
 from liveness_etl.errors import UsageError
 from liveness_etl.load import publish
 from liveness_etl.storage import LocalStore
+from liveness_etl.transform import tables
 from liveness_etl.transform.normalize import rank
 from tests.extract import test_plan as planning
 from tests.landing_rows import DT, MORNING, image, land, row, session_id
@@ -118,6 +120,22 @@ def test_one_row_per_session_with_what_its_children_hold(folder_store: LocalStor
     assert (second["audit_image_count"], second["feedback_codes"], second["age_at_fetch_seconds"]) == (0, [], None)
     assert (third["audit_image_count"], third["reference_image_uri"], third["challenge_type"]) == (1, None, None)
     assert [one["session_id"] for one in (first, second, third)] == [session_id(number) for number in (1, 2, 3)]
+
+
+def test_feedback_is_in_the_answers_order_wherever_its_rows_stand() -> None:
+    """Not in that of the file, which an engine may read in pieces."""
+    with duckdb.connect() as connection:
+        for table in tables.TABLES:
+            empty = tables.SCHEMAS[table].append(pa.field("dt", pa.date32())).empty_table()
+            connection.from_arrow(empty).create(table)
+        connection.execute(f"INSERT INTO sessions BY NAME SELECT 'a' AS session_id, DATE '{DT}' AS dt")
+        for index in (2, 0, 3, 1):
+            connection.execute(
+                "INSERT INTO feedback BY NAME SELECT 'a' AS session_id, $1 AS feedback_index, $2 AS code, $3 AS dt",
+                [index, f"code {index}", DT],
+            )
+        found = connection.execute(f"SELECT feedback_codes FROM ({results_sql('duckdb')})").fetchall()
+    assert found == [([f"code {index}" for index in range(4)],)]
 
 
 def test_an_id_in_two_partitions_has_a_row_in_each_with_its_own_children(folder_store: LocalStore) -> None:
