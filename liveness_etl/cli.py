@@ -187,7 +187,32 @@ def query(
     from liveness_etl.analysis.query import run_query
 
     settings = _settings(config, output, None, True, False, None)
-    run_query(settings.output, sql, form)
+    run_query(
+        settings.output,
+        sql,
+        form,
+        attributes=settings.manifest.attributes,
+        session_ttl_seconds=settings.sweep.session_ttl_seconds,
+    )
+
+
+@app.command()
+def show(
+    session_id: Annotated[str, typer.Argument(metavar="SESSION_ID", help="The session's id.")],
+    output: OutputOption = None,
+    form: Annotated[str, typer.Option("--format", metavar="table|json", help="For people, or all of it.")] = "table",
+    config: ConfigOption = None,
+) -> None:
+    """Show one session, its children and all its landing rows. Exit code 3 if there is none (1: it cannot be read)."""
+    from liveness_etl import show_command
+    from liveness_etl.load.forget import session_id_of
+
+    folded = session_id_of(session_id)
+    if folded is None:
+        raise UsageError("SESSION_ID must be a UUID, such as 7f3c0d1e-5a2b-4c8d-9e6f-0123456789ab")
+    if form not in ("table", "json"):
+        raise UsageError("--format must be table or json")
+    raise typer.Exit(show_command.show(_settings(config, output, None, True, False, None).output, folded, form))
 
 
 @app.command()

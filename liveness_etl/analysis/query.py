@@ -16,17 +16,21 @@ import duckdb
 import pyarrow as pa
 
 from liveness_etl.analysis.objects import open_dataset
+from liveness_etl.analysis.views import results_sql
 from liveness_etl.errors import StoreError, UsageError
 from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.tables import SCHEMAS
 
 
-def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs and rejects.
+def connect(
+    output: str, *, attributes: Sequence[str] = (), session_ttl_seconds: float = 180, **s3_options: Any
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs, rejects and results.
 
     `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads these
     tables alone, not even the rest of the output; one that may not be listed (as an analyst may not list rejects) is a
-    view that says so when it is read. Raises StoreError.
+    view that says so when it is read. `results` (`analysis.views`) has a column attr_NAME for each of `attributes`, and
+    its is_final goes by `session_ttl_seconds`. Raises StoreError.
     """
     store = open_store(output, **s3_options)
     spill = tempfile.mkdtemp(prefix="liveness-etl-query-")  # not DuckDB's own: .tmp/ where the user happens to be
@@ -46,6 +50,7 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
     denied = [error for table in SCHEMAS if (error := _make_view(connection, store, table))]
     if len(denied) == len(SCHEMAS):
         raise denied[0]
+    connection.execute(f"CREATE VIEW results AS {results_sql('duckdb', attributes, session_ttl_seconds)}")
     if not store.uri.startswith("s3://"):
         connection.execute("SET allowed_directories = $1", [[f"{store.uri}/{table}/" for table in SCHEMAS]])
     connection.execute("SET enable_external_access = false")
@@ -55,7 +60,7 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
 
 def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one query. Raises UsageError, with DuckDB's own words for a wrong one."""
-    with _translated(), connect(output, **s3_options) as connection:
+    with translated(), connect(output, **s3_options) as connection:
         _refuse_ways_around(sql)
         kinds = {statement.type for statement in connection.extract_statements(sql)}
         # CREATE is how DuckDB says PIVOT, and stays in memory; COPY, ATTACH or EXPLAIN ANALYZE COPY would not.
@@ -65,8 +70,8 @@ def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tup
         return [column[0] for column in result.description or ()], result.fetchall()
 
 
-def run_query(output: Any, sql: str, form: str) -> None:
-    """Print one query's result on standard output as a table, CSV or JSON."""
+def run_query(output: Any, sql: str, form: str, **view_options: Any) -> None:
+    """Print one query's result on standard output as a table, CSV or JSON; `view_options` are those of `connect`."""
     check_form(form)
     if output.uri is None:
         raise UsageError("no output: give --output with a folder or an s3:// address")
@@ -77,6 +82,7 @@ def run_query(output: Any, sql: str, form: str) -> None:
         region=output.region,
         profile=output.profile,
         expected_bucket_owner=output.expected_bucket_owner,
+        **view_options,
     )
     print_rows(columns, rows, form)
 
@@ -155,11 +161,10 @@ def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) 
     elif store.uri.startswith("s3://") or re.search(r"[*?[]", store.uri):  # which DuckDB would take for a pattern
         connection.register(table, open_dataset(store, entries, SCHEMAS[table]))
     else:
-        by_name = str(table == "runs").lower()  # it gained a column; other tables are made again when theirs change
         pattern = f"{store.uri}/{table}/dt=*/{'*' if name == '.parquet' else ''}{name}".replace("'", "''")
         connection.execute(
             f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
-            f"hive_partitioning = true, hive_types = {{'dt': DATE}}, union_by_name = {by_name})"
+            f"hive_partitioning = true, hive_types = {{'dt': DATE}}, union_by_name = {str(table == 'runs').lower()})"
         )
     return None
 
@@ -173,7 +178,8 @@ def _no_rows(table: str) -> str:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What DuckDB raises, as StoreError where the tables cannot be read and else as UsageError."""
     try:
         yield
     except (duckdb.IOException, duckdb.HTTPException) as error:

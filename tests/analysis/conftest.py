@@ -1,8 +1,8 @@
-"""A sound output made by the real pipeline, in a folder and on S3, mended again after each test."""
+"""A sound output made by the real pipeline, mended again after each test; and published partitions in any store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import pytest
 from liveness_etl import pipeline
 from liveness_etl.analysis.verify import Verified
 from liveness_etl.job import Job
+from liveness_etl.load import publish
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store
+from liveness_etl.transform.tables import TABLES
+from tests.landing_rows import DT, MORNING, image, land, row
 from tests.running import ids, make_job
 from tests.stored import paths, read
 
@@ -110,3 +113,31 @@ def output(request: pytest.FixtureRequest) -> Output:
     """The sound output, in both kinds of store."""
     found: Output = request.getfixturevalue(f"{request.param}_output")
     return found
+
+
+DAYS = tuple(DT + timedelta(days=number) for number in range(3))
+
+
+@pytest.fixture
+def options(store: Store, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What `connect` needs beside the output's address."""
+    if not store.uri.startswith("s3://"):
+        return {}
+    return {"endpoint_url": request.getfixturevalue("s3_endpoint"), "region": "us-east-1"}
+
+
+def publish_days(store: Store) -> None:
+    """Three partitions of two sessions each; the ids are the same in all."""
+    for number, dt in enumerate(DAYS):
+        rows = [
+            row(1, confidence=90.0 + number, images=[image(0)], created_at=MORNING, attributes={"plan": "free"}),
+            row(2, feedback=[{"code": "A", "message": "m"}]),
+        ]
+        land(store, rows, dt)
+        publish.publish_partition(store, dt)
+
+
+def damage(store: Store, dt: date) -> None:
+    """Replace a partition's tables by what is no Parquet: whoever opens one of them fails."""
+    for table in TABLES:
+        store.put(publish.table_path(table, dt), b"not Parquet at all")

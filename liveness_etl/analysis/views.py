@@ -1,0 +1,131 @@
+"""The view `results`: one row per session with what its children hold, the join that analysts would write each time.
+
+One text for DuckDB and for Athena; where the two differ, `_OF_MAP` says how.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import pyarrow as pa
+
+from liveness_etl.errors import UsageError
+from liveness_etl.transform import tables
+from liveness_etl.transform.normalize import FINISHED, IMAGE_NOT_STORED, NO_SUCH_SESSION, NOT_ASKED
+
+Dialect = Literal["duckdb", "athena"]
+
+ATTRIBUTE_PREFIX: Final = "attr_"
+
+# A missing key: NULL in both. `attributes['x']` is an error in Athena, element_at a list in DuckDB.
+_OF_MAP: Final = {"duckdb": "s.attributes[{key}]", "athena": "element_at(s.attributes, {key})"}
+_SIDES: Final = ("left", "top", "width", "height")
+
+
+def results_schema(attributes: Sequence[str] = ()) -> pa.Schema:
+    """The columns of `results` in their order, with types and comments; `dt` is the last one.
+
+    Raises UsageError for attributes that cannot be columns side by side.
+    """
+    return pa.schema(
+        [
+            *tables.SESSIONS,
+            _field("challenge_type", pa.string(), "Challenge.Type"),
+            _field("challenge_version", pa.string(), "Challenge.Version"),
+            _field("reference_image_uri", pa.string(), "where the reference image is"),
+            *(_field(f"reference_box_{side}", pa.float64(), "of the reference image, a ratio") for side in _SIDES),
+            _field("audit_image_count", pa.int64(), "audit images returned; 0 without an answer"),
+            _field("feedback_codes", pa.list_(pa.string()), "Feedback.Code in the answer's order; empty without any"),
+            _field(
+                "is_final",
+                pa.bool_(),
+                "whether a run asks its source again: true no, false yes, NULL only landing tells",
+            ),
+            _field("age_at_fetch_seconds", pa.float64(), "fetched_at - created_at"),
+            *(
+                _field(ATTRIBUTE_PREFIX + name, pa.string(), "an attribute of the manifest line; NULL where absent")
+                for name in _checked(attributes)
+            ),
+            _field("dt", pa.date32(), "partition: UTC date of created_at, else the run's date"),
+        ]
+    )
+
+
+def results_sql(dialect: Dialect, attributes: Sequence[str] = (), session_ttl_seconds: float = 180) -> str:
+    """The SELECT behind `results` over sessions, challenges, bounding_boxes and feedback.
+
+    Children are joined on `dt` too, so that a filter on `dt` or `session_id` reaches every table.
+
+    `is_final` is the contract's 'Final' for the source that was asked, as far as the winning row tells. It is NULL
+    where rows that lost decide: an image could not be stored, a session was not found before it expired, or one
+    without created_at was pending; in each case unless it was read late enough to be final anyway.
+    Raises UsageError as `results_schema` does.
+    """
+    columns = [f"s.{name}" for name in tables.SESSIONS.names]
+    columns += ["c.type AS challenge_type", "c.version AS challenge_version", "b.reference_image_uri"]
+    columns += [f"b.reference_box_{side}" for side in _SIDES]
+    columns += [
+        "coalesce(b.audit_image_count, 0) AS audit_image_count",
+        "coalesce(f.feedback_codes, ARRAY[]) AS feedback_codes",
+        f"{_is_final_sql(session_ttl_seconds)} AS is_final",
+        "date_diff('millisecond', s.created_at, s.fetched_at) / 1e3 AS age_at_fetch_seconds",
+    ]
+    columns += [
+        f"{_OF_MAP[dialect].format(key=_quoted(name, chr(39)))} AS {_quoted(ATTRIBUTE_PREFIX + name, chr(34))}"
+        for name in _checked(attributes)
+    ]
+    columns.append("s.dt")
+    boxes = ",\n        ".join(
+        f"max(CASE WHEN image_type = 'reference' THEN {name} END) AS reference_{name}"
+        for name in ("image_uri", *(f"box_{side}" for side in _SIDES))
+    )
+    return f"""SELECT
+    {("," + chr(10) + "    ").join(columns)}
+FROM sessions s
+LEFT JOIN challenges c ON c.dt = s.dt AND c.session_id = s.session_id
+LEFT JOIN (
+    SELECT dt, session_id,
+        {boxes},
+        count(CASE WHEN image_type = 'audit' THEN 1 END) AS audit_image_count
+    FROM bounding_boxes GROUP BY dt, session_id
+) b ON b.dt = s.dt AND b.session_id = s.session_id
+LEFT JOIN (
+    SELECT dt, session_id, array_agg(code ORDER BY feedback_index) AS feedback_codes
+    FROM feedback GROUP BY dt, session_id
+) f ON f.dt = s.dt AND f.session_id = s.session_id"""
+
+
+def _is_final_sql(session_ttl_seconds: float) -> str:
+    expiry, twice = (f"s.created_at + INTERVAL '{lives * session_ttl_seconds}' SECOND" for lives in (1, 2))
+    return f"""CASE
+        WHEN s.error_code = '{NOT_ASKED}' THEN false
+        WHEN s.status IN {FINISHED} AND (s.error_code IS NULL OR s.error_code <> '{IMAGE_NOT_STORED}') THEN true
+        WHEN s.status = 'EXPIRED' THEN true
+        WHEN s.status IS NOT NULL AND s.fetched_at > {twice} THEN true
+        WHEN s.status IN {FINISHED} THEN NULL
+        WHEN s.status IS NOT NULL THEN CASE WHEN s.created_at IS NOT NULL THEN false END
+        WHEN s.error_code IN {NO_SUCH_SESSION} THEN
+            CASE WHEN s.created_at IS NULL OR s.fetched_at > {expiry} THEN true END
+        ELSE false
+    END"""
+
+
+def _checked(attributes: Sequence[str]) -> Sequence[str]:
+    folded: dict[str, str] = {}
+    for name in attributes:
+        if not name or "\0" in name:
+            raise UsageError(f"attribute {name!r} cannot be a column of results: take it out of manifest.attributes")
+        other = folded.setdefault(name.lower(), name)
+        if other != name:
+            raise UsageError(
+                f"attributes {other!r} and {name!r} differ in case alone, which columns of results cannot: "
+                "leave one of them out of manifest.attributes"
+            )
+    return list(folded.values())
+
+
+def _quoted(text: str, quote: str) -> str:
+    return f"{quote}{text.replace(quote, quote * 2)}{quote}"
+
+
+def _field(name: str, kind: pa.DataType, comment: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"comment": comment})
