@@ -1,17 +1,19 @@
 """Intervals for rates, and a test for drift, as plain functions of counts.
 
 Rates and shares are fractions between 0 and 1. Nothing here reads a table or draws a random number without a seed.
-The formulas that scipy would bring are a few lines each for the whole numbers needed here, and scipy is 140 MB.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from liveness_etl.analysis.distributions import binomial_cdf, chi_square_quantile, chi_square_tail, root_of_falling
 
 DRIFT_EDGES: Final = (0, 10, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.9, 100)
 """Lower ends of the 12 bins of a confidence: [0, 10), [10, 50), …, [99.9, 100), and 100 itself. Scores crowd there."""
@@ -64,14 +66,11 @@ def clustered_wilson(
     if total.sum() <= 0:
         return ANYTHING
     rate = min(1.0, float(passed.sum() / total.sum()))
-    size = effective_size(total)
-    if len(total) > 1:
-        residuals = passed - rate * total
-        variance = len(total) / (len(total) - 1) * float(residuals @ residuals) / float(total.sum()) ** 2
-        # Clusters that do not differ at all say nothing of the variance: each then counts as one try.
-        size = rate * (1 - rate) / variance if variance > 1e-12 else size
-    size = min(size, sessions)
-    return wilson(rate * size, size, confidence)
+    residuals = passed - rate * total
+    variance = float(residuals @ residuals) / float(total.sum()) ** 2
+    # One cluster has no variance to show.
+    variance *= len(total) / (len(total) - 1) if len(total) > 1 else 0.0
+    return _worth(rate, variance, effective_size(total), sessions, confidence)
 
 
 def effective_size(weights: npt.ArrayLike) -> float:
@@ -90,18 +89,18 @@ def one_sided_upper(n: float, errors: int = 0, confidence: float = 0.95) -> floa
         return 1.0
     if errors == 0:
         return -math.expm1(math.log(1 - confidence) / n)
-    return _bisect(lambda rate: _binomial_cdf(errors, n, rate) - (1 - confidence), errors / n, 1.0)
+    return root_of_falling(lambda rate: binomial_cdf(errors, n, rate) - (1 - confidence), errors / n, 1.0)
 
 
 def subject_bootstrap(
-    per_subject: npt.ArrayLike, confidence: float = 0.95, repeats: int = 2_000, seed: int = 0
+    per_subject: npt.ArrayLike, confidence: float = 0.95, repeats: int = 1_000, seed: int = 0
 ) -> Interval:
-    """The percentile interval of a rate when whole subjects are drawn again, since a person's tries are alike.
+    """The interval of a rate when whole subjects are drawn again, since a person's tries are alike.
 
     `per_subject` has a row per subject: (passed, tries), whole numbers. Subjects with equal rows are
     interchangeable, so what is drawn is how many of each kind there are: millions of subjects take no longer than
-    their kinds. Where all draws are the same (one subject, or all passed) the draws know nothing of the doubt that
-    is left, and Wilson's interval counts each subject as one try.
+    their kinds. The draws tell the variance, and Wilson's formula the ends: the draws' own percentiles cover the
+    truth too seldom at rates near 1 (86 % against 94 % in simulated samples of 30 subjects).
     """
     rows = np.asarray(per_subject, np.int64).reshape(-1, 2)
     rows = rows[rows[:, 1] > 0]
@@ -111,23 +110,41 @@ def subject_bootstrap(
     kinds, subjects = np.unique(rows[:, 0] * most + rows[:, 1], return_counts=True)
     passed, tries = np.divmod(kinds, most)
     generator = np.random.default_rng(seed)
-    share = subjects / len(rows)
     # Draws of up to 8 MB at a time, however many kinds there are.
     at_once = max(1, 1_000_000 // len(kinds))
     rates = np.empty(repeats)
     for start in range(0, repeats, at_once):
-        drawn = generator.multinomial(len(rows), share, size=min(at_once, repeats - start))
+        drawn = generator.multinomial(len(rows), subjects / len(rows), size=min(at_once, repeats - start))
         rates[start : start + at_once] = (drawn @ passed) / (drawn @ tries)
-    low, high = np.quantile(rates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    if low == high:
-        return wilson(len(rows) * float(rows[:, 0].sum() / rows[:, 1].sum()), len(rows), confidence)
-    return Interval(float(low), float(high))
+    sessions = int(subjects @ tries)
+    return _worth(int(subjects @ passed) / sessions, float(rates.var(ddof=1)), len(rows), sessions, confidence)
+
+
+def _worth(rate: float, variance: float, clusters: float, sessions: float, confidence: float) -> Interval:
+    """Wilson's interval at the number of independent tries that would have this variance, at most all of them.
+
+    Clusters that do not differ at all say nothing of the variance: each then counts as one try.
+    """
+    size = rate * (1 - rate) / variance if variance > 1e-20 else clusters
+    size = min(size, sessions)
+    return wilson(rate * size, size, confidence)
 
 
 def drift_counts(confidences: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """How many scores fall into each bin of DRIFT_EDGES; what is below 0 counts as 0, NaN must not be among them."""
     bins = np.searchsorted(DRIFT_EDGES, np.asarray(confidences, float), side="right") - 1
     return np.bincount(np.maximum(bins, 0), minlength=len(DRIFT_EDGES)).astype(np.int64)
+
+
+def trailing_baselines(
+    days: Sequence[date], counts: npt.ArrayLike, complete: Sequence[bool], window: int = 28
+) -> npt.NDArray[np.int64]:
+    """For each day the summed counts (days x bins) of the complete days among the `window` before it, not itself."""
+    ordinals = np.array([day.toordinal() for day in days], np.int64)
+    back = ordinals[:, None] - ordinals[None, :]
+    taken = (back >= 1) & (back <= window) & np.asarray(complete, bool)
+    baselines: npt.NDArray[np.int64] = taken.astype(np.int64) @ np.asarray(counts, np.int64)
+    return baselines
 
 
 def psi(baseline_counts: npt.ArrayLike, day_counts: npt.ArrayLike) -> float:
@@ -144,26 +161,12 @@ def psi_bound(n_baseline: float, n_day: float, bins: int, quantile: float = 0.99
 
     Yurdakul and Naranjo 2020, 'Statistical properties of the population stability index'.
     """
-    scale = 1 / n_baseline + 1 / n_day
-    return scale * _bisect(lambda x: chi_square_tail(x, bins - 1) - (1 - quantile), 0.0, 10.0 * bins + 100)
+    return (1 / n_baseline + 1 / n_day) * chi_square_quantile(quantile, bins - 1)
 
 
 def psi_p_value(index: float, n_baseline: float, n_day: float, bins: int) -> float:
     """How likely two samples of one distribution have an index at least as large."""
     return chi_square_tail(index / (1 / n_baseline + 1 / n_day), bins - 1)
-
-
-def chi_square_tail(x: float, degrees: int) -> float:
-    """P(χ² > x), by the recurrence of the incomplete gamma function in whole steps: exact for whole degrees."""
-    if x <= 0:
-        return 1.0
-    half = x / 2
-    a = 0.5 if degrees % 2 else 1.0
-    tail = math.erfc(math.sqrt(half)) if degrees % 2 else math.exp(-half)
-    while a < degrees / 2:
-        tail += math.exp(a * math.log(half) - half - math.lgamma(a + 1))
-        a += 1
-    return min(1.0, tail)
 
 
 def benjamini_hochberg(p_values: Sequence[float], q: float = 0.05) -> list[bool]:
@@ -218,31 +221,3 @@ def _smoothed_shares(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     smoothed = np.asarray(counts, float) + 0.5
     shares: npt.NDArray[np.float64] = smoothed / smoothed.sum()
     return shares
-
-
-def _binomial_cdf(k: int, n: float, rate: float) -> float:
-    """P(X ≤ k), summed downwards from k, for rates above k/n: the terms then shrink at each step."""
-    if rate >= 1:
-        return 0.0
-    term = math.exp(
-        math.lgamma(n + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(n - k + 1)
-        + k * math.log(rate)
-        + (n - k) * math.log1p(-rate)
-    )
-    total = 0.0
-    for i in range(k, -1, -1):
-        total += term
-        term *= i * (1 - rate) / ((n - i + 1) * rate)
-        if term < 1e-17 * total:
-            break
-    return total
-
-
-def _bisect(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function is 0, to the last bit that matters."""
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2
