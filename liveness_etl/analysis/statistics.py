@@ -6,7 +6,6 @@ Rates and shares are fractions between 0 and 1. Nothing here reads a table or dr
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from statistics import NormalDist
 from typing import Final, Literal
 
@@ -128,23 +127,6 @@ def _worth(rate: float, variance: float, clusters: float, sessions: float, confi
     size = rate * (1 - rate) / variance if variance > 1e-20 else clusters
     size = min(size, sessions)
     return wilson(rate * size, size, confidence)
-
-
-def drift_counts(confidences: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How many scores fall into each bin of DRIFT_EDGES; what is below 0 counts as 0, NaN must not be among them."""
-    bins = np.searchsorted(DRIFT_EDGES, np.asarray(confidences, float), side="right") - 1
-    return np.bincount(np.maximum(bins, 0), minlength=len(DRIFT_EDGES)).astype(np.int64)
-
-
-def trailing_baselines(
-    days: Sequence[date], counts: npt.ArrayLike, complete: Sequence[bool], window: int = 28
-) -> npt.NDArray[np.int64]:
-    """For each day the summed counts (days x bins) of the complete days among the `window` before it, not itself."""
-    ordinals = np.array([day.toordinal() for day in days], np.int64)
-    back = ordinals[:, None] - ordinals[None, :]
-    taken = (back >= 1) & (back <= window) & np.asarray(complete, bool)
-    baselines: npt.NDArray[np.int64] = taken.astype(np.int64) @ np.asarray(counts, np.int64)
-    return baselines
 
 
 def psi(baseline_counts: npt.ArrayLike, day_counts: npt.ArrayLike) -> float:
