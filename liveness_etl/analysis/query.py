@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -15,11 +16,13 @@ from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.tables import SCHEMAS
 
 
-def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
+def connect(
+    output: str, *, memory_limit: str | None = None, spill: Path | None = None, **s3_options: Any
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs and rejects.
 
     `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads
-    below the output alone. Raises StoreError, or UsageError where DuckDB cannot reach the output.
+    below the output alone, and above `memory_limit` spills into the folder `spill`. Raises StoreError, or UsageError where DuckDB cannot reach the output.
     """
     store = open_store(output, **s3_options)
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
@@ -30,6 +33,11 @@ def connect(output: str, **s3_options: Any) -> duckdb.DuckDBPyConnection:
         _use_httpfs(connection, s3_options)
     for table in SCHEMAS:
         connection.execute(_view_sql(store, table))
+    if memory_limit is not None:
+        connection.execute("SET memory_limit = $1", [memory_limit])
+    if spill is not None:
+        connection.execute("SET temp_directory = $1", [str(spill)])
+        connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET allowed_directories = $1", [[f"{store.uri}/"]])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
