@@ -74,10 +74,11 @@ class Ledger:
             enough = not withheld or (len(withheld) > 1 and held >= self.min_cell)
         if enough:
             return None
-        free = [key for key in parts if key not in self._withheld | self._fixed and self._counts[key]]
+        taken = (self._withheld, self._fixed)
+        free = [key for key in parts if self._counts[key] and not any(key in keys for keys in taken)]
         if free:
             return min(free, key=lambda key: (key not in self._unprinted, self._counts[key]))
-        return total if total not in self._withheld | self._fixed else None
+        return None if any(total in keys for keys in taken) else total
 
     def __getitem__(self, key: Hashable) -> Shown:
         """The count, if it may be shown."""

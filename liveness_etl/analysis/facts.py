@@ -1,6 +1,6 @@
 """One small row per session in DuckDB, read once from the tables: what every figure of a report is counted from.
 
-`facts` has no session id and no text: outcomes, challenges, SDKs and sources are numbers of the names that occur
+`facts` covers the days of the report, `facts_and_before` also those that they are compared with. They have no session id and no text: outcomes, challenges, SDKs and sources are numbers of the names that occur
 most (what a client reports of itself may take any number of values), so ten million rows fit into a quarter of a
 gigabyte, and spill beyond that. A score's bin is its place in EDGES, found without rounding.
 """
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,17 +61,17 @@ def _bin_sql(score: str) -> str:
 
 
 _FACTS = f"""
-CREATE TEMP TABLE facts AS
+CREATE TEMP TABLE facts_and_before AS
 WITH sessions_of AS (
     SELECT *, {_SCORE} AS score, try_cast(session_id AS UUID) AS id,
         fetched_at > created_at + to_milliseconds($ttl_ms::BIGINT) AS late,
         fetched_at > created_at + to_milliseconds(2 * $ttl_ms::BIGINT) AS very_late
-    FROM sessions WHERE dt BETWEEN $first::DATE AND $last::DATE
+    FROM sessions WHERE dt BETWEEN $before::DATE AND $last::DATE
 ),
 challenge_of AS (
     SELECT dt, try_cast(session_id AS UUID) AS id,
         coalesce(list_position($challenges, {_EXPRESSIONS["challenge"][1]}), {OTHER})::UTINYINT AS challenge
-    FROM challenges WHERE dt BETWEEN $first::DATE AND $last::DATE
+    FROM challenges WHERE dt BETWEEN $before::DATE AND $last::DATE
 )
 SELECT dt, coalesce(list_position($sources, source), {OTHER})::UTINYINT AS source,
     coalesce(list_position($outcomes, outcome), {OTHER})::UTINYINT AS outcome,
@@ -113,6 +113,11 @@ class Facts:
         name = "other" if number == OTHER else self.names[kind][number - 1]
         return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
 
+    @property
+    def bin_sql(self) -> str:
+        """The fine bin of a finite `confidence` of a session that SUCCEEDED."""
+        return _bin_sql("confidence")
+
     def bins(self, by: str, where: str = "true") -> dict[Any, npt.NDArray[np.int64]]:
         """Scored sessions by fine bin, for each value of an expression over `facts`."""
         return binned(self.rows(f"SELECT {by}, bin, count(*) FROM facts WHERE bin IS NOT NULL AND {where} GROUP BY ALL"))
@@ -133,6 +138,7 @@ def open_facts(
     last: date | None,
     *,
     default_days: int,
+    days_before: int,
     ttl_seconds: float,
     subject_attribute: str | None,
     memory_limit: str,
@@ -140,7 +146,7 @@ def open_facts(
 ) -> Iterator[Facts | None]:
     """The facts of the days from `first` to `last` (UTC partitions, both included); None where there are none.
 
-    Without `first`, it is `default_days` days with data up to the last. Raises StoreError, or
+    Without `first`, it is `default_days` days with data up to the last. `days_before` more are read for comparison. Raises StoreError, or
     UsageError where DuckDB cannot reach the output.
     """
     with tempfile.TemporaryDirectory(prefix="liveness-report-") as folder:
@@ -148,7 +154,7 @@ def open_facts(
             try:
                 days = _days(connection, first, last)
                 days = days if first else days[-default_days:]
-                yield _read(connection, days, ttl_seconds, subject_attribute) if days else None
+                yield _read(connection, days, days_before, ttl_seconds, subject_attribute) if days else None
             except (duckdb.IOException, duckdb.HTTPException) as error:
                 raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
 
@@ -160,11 +166,16 @@ def _days(connection: duckdb.DuckDBPyConnection, first: date | None, last: date 
 
 
 def _read(
-    connection: duckdb.DuckDBPyConnection, days: list[date], ttl_seconds: float, subject_attribute: str | None
+    connection: duckdb.DuckDBPyConnection,
+    days: list[date],
+    days_before: int,
+    ttl_seconds: float,
+    subject_attribute: str | None,
 ) -> Facts:
     bounds: dict[str, Any] = {"first": days[0].isoformat(), "last": days[-1].isoformat()}
     names = {kind: _most_frequent(connection, kind, bounds) for kind in _EXPRESSIONS}
-    values = bounds | {"ttl_ms": round(ttl_seconds * 1000)}
+    values = {"last": bounds["last"], "before": (days[0] - timedelta(days_before)).isoformat()}
+    values |= {"ttl_ms": round(ttl_seconds * 1000)}
     values |= {f"{kind}s": list(found) for kind, found in names.items()}
     if subject_attribute is None:
         sql = _FACTS.format(subject="NULL::UBIGINT", born="NULL::BIGINT")
@@ -175,6 +186,8 @@ def _read(
         )
         values["subject"] = subject_attribute
     connection.execute(sql, values)
+    # In place of a parameter, which a view cannot have.
+    connection.execute(f"CREATE TEMP VIEW facts AS SELECT * FROM facts_and_before WHERE dt >= DATE '{days[0]}'")
     return Facts(connection, days[0], days[-1], names, subject_attribute is not None)
 
 
