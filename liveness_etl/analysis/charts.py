@@ -7,12 +7,12 @@ from typing import Any, Final
 
 Spec = dict[str, Any]
 
-DISTANCE_DOMAIN: Final = [100, 0.001]
-"""100 - score on a log axis, which runs backwards so that better scores stand right."""
+SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
+"""A name only: nothing is fetched from it."""
 
 
 def _base(height: int = 260) -> Spec:
-    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "width": "container", "height": height}
+    return {"$schema": SCHEMA, "width": "container", "height": height}
 
 
 def _by(field: str | None, title: str) -> Spec:
@@ -297,7 +297,12 @@ def density(x: str, y: str, size: float, *, down: bool) -> Spec:
             "x2": {"field": "x_end"},
             "y": ratio("y") | {"title": y, "scale": {"zero": False, "reverse": down}},
             "y2": {"field": "y_end"},
-            "color": {"field": "images", "type": "quantitative", "title": "images"},
+            "opacity": {
+                "field": "images",
+                "type": "quantitative",
+                "title": "images",
+                "scale": {"type": "sqrt", "range": [0.08, 1]},
+            },
             "tooltip": _tips(x=(x, ".2f"), y=(y, ".2f"), images=("images", ",")),
         },
     }
@@ -322,7 +327,7 @@ def shares_in_bands(group: str, title: str) -> Spec:
     return _base() | {
         "height": {"step": 26},
         "transform": [{"window": [{"op": "row_number", "as": "place"}]}],
-        "mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.5},
+        "mark": {"type": "bar"},
         "encoding": {
             "y": {"field": group, "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 220}},
             "x": {"field": "share", "type": "quantitative", "title": title, "axis": {"format": "%"}},

@@ -27,15 +27,13 @@ def headline(facts: Facts, tally: Tally, min_cell: int) -> Headline:
     killed, stopped = unfinished[0]
     requested, final = ledger["day"], ledger["final"]
     if not tally.open_outcomes:
-        words = f"all {_number(requested)} requested have a final answer"
+        words = f"all {_words(requested, min_cell)} requested have a final answer"
     elif isinstance(final, int) and isinstance(requested, int):
         words = f"{final:,} of {requested:,} requested have a final answer"
     else:
-        few = all(ledger[("open", outcome)] == f"<{min_cell}" for outcome in tally.open_outcomes)
-        rest = f"fewer than {min_cell * len(tally.open_outcomes)}" if few else "some"
-        words = f"of {_number(requested)} requested, all but {rest} have a final answer"
+        words = f"most of {_words(requested, min_cell)} requested have a final answer, not all"
     parts = [words]
-    parts += [f"{_number(ledger[('open', o)])} {facts.name('outcome', o)}" for o in tally.open_outcomes]
+    parts += [f"{_words(ledger[('open', o)], min_cell)} {facts.name('outcome', o)}" for o in tally.open_outcomes]
     if killed:
         parts.append(f"{_runs(killed)} killed or still at work")
     if stopped:
@@ -161,8 +159,10 @@ def _local(time: datetime | None, zone: ZoneInfo) -> str | None:
     return None if time is None else time.astimezone(UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _number(count: Shown) -> str:
-    return f"{count:,}" if isinstance(count, int) else "a withheld number" if count == "hidden" else count
+def _words(count: Shown, min_cell: int) -> str:
+    if isinstance(count, int):
+        return f"{count:,}"
+    return f"fewer than {min_cell}" if count.startswith("<") else "some"
 
 
 def _runs(count: int) -> str:

@@ -1,5 +1,6 @@
 """How confidences are spread: over all sessions, by challenge, by SDK, and day by day."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ Counts = npt.NDArray[np.int64]
 
 def cut_of(score: float) -> int:
     """The cut (see `shared_edges`) at the highest fine edge not above a score."""
-    return int(np.searchsorted(EDGES, score, side="right"))
+    return bisect_right(EDGES, score)
 
 
 def score_at(cut: int) -> float:
@@ -80,8 +81,12 @@ def _histogram(name: str, title: str, bins: Counts, cuts: list[int], chart: Char
     rows = []
     for low, high in zip(cuts, cuts[1:], strict=False):
         count = int(bins[low:high].sum())
-        width = max(score_at(high) - score_at(low), 0.001)
-        rows.append([score_at(low), score_at(high), count, count / total if total else None, count / width])
+        if high == 1 or low == BINS - 1:  # a bin without width: scored but not SUCCEEDED, and 100 itself
+            if count:
+                rows.append([None if high == 1 else 100.0, None, count, count / total, None])
+            continue
+        width = score_at(high) - score_at(low)
+        rows.append([score_at(low), score_at(high), count, count / total if total else None, round(count / width, 3)])
     columns = [
         Column("low", "from", "score"),
         Column("high", "below", "score"),
@@ -89,7 +94,8 @@ def _histogram(name: str, title: str, bins: Counts, cuts: list[int], chart: Char
         Column("share", "share of scored", "share"),
         Column("per_point", "per point of confidence", "number"),
     ]
-    notes = ["The last row is a confidence of 100 itself."] if cuts[-2:] == [BINS - 1, BINS] else []
+    notes = ["A row without “below” is 100 itself, one without “from” those that did not end SUCCEEDED."]
+    notes = notes if any(row[1] is None for row in rows) else []
     return Figure(name, title, Table(columns, rows), chart, f"Bars: how many scored sessions stand at each {axis}.", notes)
 
 
@@ -99,7 +105,7 @@ def _ecdf(name: str, title: str, bins: Counts, cuts: list[int], chart: Chart) ->
     chosen = cuts if len(cuts) <= 400 else [cut for cut in wanted_cuts()[:400] if cut in allowed]
     below = np.concatenate([[0], np.cumsum(bins)])
     total = int(below[-1])
-    rows = [[score_at(cut), int(below[cut]), below[cut] / total] for cut in sorted(chosen) if 0 < cut < BINS and total]
+    rows = [[score_at(cut), int(below[cut]), float(below[cut] / total)] for cut in sorted(chosen) if 0 < cut < BINS and total]
     columns = [
         Column("score", "confidence", "score"),
         Column("sessions", "sessions below", "count"),
@@ -120,7 +126,9 @@ def _by_group(facts: Facts, tally: Tally, kind: str, title: str, cuts: list[int]
     for group in shown:
         below = np.concatenate([[0], np.cumsum(bins[group])])
         rows += [
-            [names[group], score_at(cut), int(below[cut]), below[cut] / below[-1]] for cut in points if 0 < cut < BINS
+            [names[group], score_at(cut), int(below[cut]), float(below[cut] / below[-1])]
+            for cut in points
+            if 0 < cut < BINS
         ]
     columns = [
         Column("name", title),

@@ -52,8 +52,10 @@ def feedback(facts: Facts, tally: Tally, cuts: list[int]) -> Section:
         name = "all that SUCCEEDED" if code is None else "other codes" if code == OTHER else codes[code - 1][:60]
         for low, high in zip(shared, shared[1:], strict=False):
             count = int(counts[low:high].sum())
+            if high == 1 or (low == BINS - 1 and not everyone[low]):
+                continue
             band = f"{score_at(low):g} to {score_at(high):g}" if high < BINS else f"from {score_at(low):g}"
-            rows.append([name, band, count, count / counts.sum() if counts.sum() else None])
+            rows.append([name, band, count, count / int(counts.sum())])
     columns = [Column("code", "code"), Column("band", "confidence"), Column("sessions", "sessions", "count")]
     columns.append(Column("share", "share of the code's sessions", "share"))
     notes = [

@@ -119,18 +119,14 @@ def _people(facts: Facts, tally: Tally, cuts: list[int], threshold: float) -> li
     if subjects < min_cell:
         return []
     first, best = _best_bins(facts)
-    # 0 holds who did not pass at any threshold, with or without a score.
-    allowed = shared_edges([first, best], [cut for cut in cuts if 0 < cut < BINS], min_cell)
-    wanted = sorted({*COARSE, threshold})
+    # Bin 0 holds who did not pass at any threshold, with or without a score.
+    coarse = [cut for cut in map(cut_of, (threshold, *COARSE)) if cut in cuts]
+    allowed = shared_edges([first, best], coarse, min_cell)
+    wanted = [score for score in sorted({*COARSE, threshold}) if cut_of(score) in allowed]
+    kinds = _kinds(facts, [cut_of(score) for score in wanted])
     rows: list[list[Any]] = []
-    for score in wanted:
-        cut = cut_of(score)
-        told = cut in allowed
-        first_passed, ever_passed = (int(bins[cut:].sum()) for bins in (first, best))
-        if not told:
-            rows.append([score, *[None] * 10])
-            continue
-        drawn = _drawn(facts, cut)
+    for place, score in enumerate(wanted):
+        first_passed, ever_passed = (int(bins[cut_of(score) :].sum()) for bins in (first, best))
         rows.append(
             [
                 score,
@@ -138,8 +134,8 @@ def _people(facts: Facts, tally: Tally, cuts: list[int], threshold: float) -> li
                 *_ends(wilson(first_passed, subjects)),
                 ever_passed / subjects,
                 *_ends(wilson(ever_passed, subjects)),
-                *_ends(drawn["scored"]),
-                *_ends(drawn["requested"]),
+                *_ends(_drawn(kinds, place + 3, 1)),
+                *_ends(_drawn(kinds, place + 3, 2)),
             ]
         )
     columns = [
@@ -180,18 +176,18 @@ def _best_bins(facts: Facts) -> tuple[Counts, Counts]:
     return first, best
 
 
-def _drawn(facts: Facts, cut: int) -> dict[str, Interval]:
-    """Intervals of the pass rate among scored and among requested sessions, by drawing people again."""
-    kinds = np.array(
-        facts.rows(
-            "SELECT passed, scored, requested, count(*) FROM (SELECT count(*) FILTER (bin >= $cut) AS passed, "
-            "count(bin) AS scored, count(*) AS requested FROM facts WHERE subject IS NOT NULL GROUP BY subject) "
-            "GROUP BY ALL ORDER BY ALL",
-            cut=cut,
-        ),
-        np.int64,
+def _kinds(facts: Facts, cuts: list[int]) -> Counts:
+    """People who are alike, a row for each kind: how many they are, scored and requested sessions of each of them,
+    and how many of those pass at each cut. One pass over the facts, whatever the number of cuts."""
+    passed = "".join(f", count(*) FILTER (bin >= {cut})::INTEGER AS passed_{place}" for place, cut in enumerate(cuts))
+    rows = facts.rows(
+        f"SELECT count(*), * EXCLUDE subject FROM (SELECT subject, count(bin)::INTEGER AS scored, "
+        f"count(*)::INTEGER AS requested{passed} FROM facts WHERE subject IS NOT NULL GROUP BY subject) "
+        "GROUP BY ALL ORDER BY ALL"
     )
-    return {
-        name: subject_bootstrap(np.repeat(kinds[:, [0, column]], kinds[:, 3], axis=0))
-        for name, column in (("scored", 1), ("requested", 2))
-    }
+    return np.array(rows, np.int64).reshape(-1, 3 + len(cuts))
+
+
+def _drawn(kinds: Counts, passed: int, tries: int) -> Interval:
+    """The interval of a pass rate by drawing people again; `passed` and `tries` are columns of `kinds`."""
+    return subject_bootstrap(np.repeat(kinds[:, [passed, tries]], kinds[:, 0], axis=0))
