@@ -235,7 +235,6 @@ _UNREAD = {  # accepted, since a configuration may be shared with a newer versio
     "manifest": ("lookback_days",),
     "output": ("retention_days",),
     "images": ("source_buckets", "retention_days"),
-    "report": tuple(Report.model_fields),
     "alerts": tuple(Alerts.model_fields),
 }
 

@@ -3,6 +3,7 @@
 Nothing is told by colour alone: lines also differ by their dashes and points by their shapes.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 Spec = dict[str, Any]
@@ -12,7 +13,8 @@ SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 
 
 def _base(height: int = 260) -> Spec:
-    return {"$schema": SCHEMA, "width": "container", "height": height}
+    autosize = {"type": "fit-x", "contains": "padding"}
+    return {"$schema": SCHEMA, "width": "container", "height": height, "autosize": autosize}
 
 
 def _by(field: str | None, title: str) -> Spec:
@@ -47,7 +49,7 @@ def day_axis(title: str) -> Spec:
 
 def shares_by_day(outcomes: dict[str, str], title: str) -> Spec:
     """Of each day's requested sessions, the share of each outcome (fields of the table) on a line of its own."""
-    names = {field: name for field, name in outcomes.items()}
+    outcome = {"field": "outcome", "type": "nominal", "title": "outcome", "sort": None}
     return _base() | {
         "transform": [
             {"fold": list(outcomes), "as": ["field", "sessions"]},
@@ -56,7 +58,7 @@ def shares_by_day(outcomes: dict[str, str], title: str) -> Spec:
             {
                 "lookup": "field",
                 "from": {
-                    "data": {"values": [{"field": field, "outcome": name} for field, name in names.items()]},
+                    "data": {"values": [{"field": field, "outcome": name} for field, name in outcomes.items()]},
                     "key": "field",
                     "fields": ["outcome"],
                 },
@@ -66,8 +68,9 @@ def shares_by_day(outcomes: dict[str, str], title: str) -> Spec:
         "encoding": {
             "x": day_axis(title),
             "y": {"field": "share", "type": "quantitative", "title": "share of requested", "axis": {"format": "%"}},
-            **_by("outcome", "outcome"),
-            "shape": {"field": "outcome", "type": "nominal", "title": "outcome", "sort": None},
+            "color": outcome,
+            "shape": outcome,
+            "strokeDash": outcome | {"legend": None},
             "tooltip": _tips(outcome=("outcome", ""), sessions=("sessions", ","), share=("share", ".2%")),
         },
     }
@@ -85,8 +88,9 @@ def histogram() -> Spec:
                 "type": "quantitative",
                 "title": "sessions per point of confidence",
                 "scale": {"type": "symlog", "constant": 1},
-                "axis": {"tickCount": 6, "format": "~s"},
+                "axis": {"values": [0, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000], "format": "~s"},
             },
+            "y2": {"datum": 0},
             "tooltip": _tips(low=("from", ""), high=("below", ""), sessions=("sessions", ","), share=("share", ".2%")),
         },
     }
@@ -110,6 +114,7 @@ def distance_histogram() -> Spec:
             },
             "x2": {"field": "near"},
             "y": {"field": "share", "type": "quantitative", "title": "share of scored", "axis": {"format": "%"}},
+            "y2": {"datum": 0},
             "tooltip": _tips(low=("from", ""), high=("below", ""), sessions=("sessions", ","), share=("share", ".2%")),
         },
     }
@@ -279,11 +284,16 @@ def det() -> Spec:
     }
 
 
-def density(x: str, y: str, size: float, *, down: bool) -> Spec:
+def density(x: str, y: str, size: float, rows: Sequence[Sequence[Any]], *, down: bool) -> Spec:
     """Images by two ratios, in squares; the y axis runs down as in an image where `down`."""
 
-    def ratio(field: str) -> Spec:
-        return {"field": field, "type": "quantitative", "axis": {"format": "~g"}, "scale": {"zero": False}}
+    def domain(values: list[float]) -> Spec:
+        """The whole frame, and what lies beyond it."""
+        return {"domain": [min([0, *values]), max([1, *(value + size for value in values)])], "nice": False}
+
+    def ratio(field: str, title: str, scale: Spec) -> Spec:
+        axis = {"format": "~g", "grid": False, "tickCount": 8}
+        return {"field": field, "type": "quantitative", "axis": axis, "title": title, "scale": scale}
 
     return _base(300) | {
         "transform": [
@@ -293,9 +303,9 @@ def density(x: str, y: str, size: float, *, down: bool) -> Spec:
         ],
         "mark": {"type": "rect"},
         "encoding": {
-            "x": ratio("x") | {"title": x},
+            "x": ratio("x", x, domain([row[0] for row in rows])),
             "x2": {"field": "x_end"},
-            "y": ratio("y") | {"title": y, "scale": {"zero": False, "reverse": down}},
+            "y": ratio("y", y, domain([row[1] for row in rows]) | {"reverse": down}),
             "y2": {"field": "y_end"},
             "opacity": {
                 "field": "images",
@@ -308,31 +318,37 @@ def density(x: str, y: str, size: float, *, down: bool) -> Spec:
     }
 
 
-def shares_by_group(group: str, title: str) -> Spec:
+def shares_by_group(group: str, title: str, groups: int) -> Spec:
     """Bars of a share for each group, longest names to the left."""
-    return _base() | {
-        "height": {"step": 26},
+    return _base(26 * groups + 10) | {
         "transform": [{"filter": "isNumber(datum.share)"}],
         "mark": {"type": "bar"},
         "encoding": {
             "y": {"field": group, "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 220}},
-            "x": {"field": "share", "type": "quantitative", "title": title, "axis": {"format": "%"}},
+            "x": {"field": "share", "type": "quantitative", "title": title, "axis": {"format": "~%", "tickCount": 5}},
             "tooltip": _tips(**{group: ("", "")}, share=(title, ".2%")),
         },
     }
 
 
-def shares_in_bands(group: str, title: str) -> Spec:
+def shares_in_bands(group: str, title: str, groups: int) -> Spec:
     """Stacked bars: how each group is spread over bands of confidence, in the order of the table."""
-    return _base() | {
-        "height": {"step": 26},
+    return _base(26 * groups + 10) | {
         "transform": [{"window": [{"op": "row_number", "as": "place"}]}],
-        "mark": {"type": "bar"},
+        "mark": {"type": "bar", "stroke": "var(--paper)"},
         "encoding": {
             "y": {"field": group, "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 220}},
-            "x": {"field": "share", "type": "quantitative", "title": title, "axis": {"format": "%"}},
-            "color": {"field": "band", "type": "ordinal", "title": "confidence", "sort": None},
+            "x": {"field": "share", "type": "quantitative", "title": title, "axis": {"format": "%", "tickCount": 5}},
+            "fillOpacity": {
+                "field": "band",
+                "type": "ordinal",
+                "title": "confidence",
+                "sort": None,
+                "scale": {"range": [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0]},
+            },
             "order": {"field": "place", "type": "quantitative"},
-            "tooltip": _tips(**{group: ("", "")}, band=("confidence", ""), sessions=("sessions", ","), share=("share", ".2%")),
+            "tooltip": _tips(
+                **{group: ("", "")}, band=("confidence", ""), sessions=("sessions", ","), share=("share", ".2%")
+            ),
         },
     }

@@ -1,7 +1,7 @@
 """Was the last night complete, and every day before it: for the operator."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -126,7 +126,9 @@ def _by_source(facts: Facts, tally: Tally) -> Figure:
 def _runs_figure(facts: Facts, zone: ZoneInfo, min_cell: int) -> Figure:
     where = "dt BETWEEN $first AND $last + 1"
     bounds = {"first": facts.first, "last": facts.last}
-    ((runs, unfinished),) = facts.rows(f"SELECT count(*), count(*) FILTER (NOT completed) FROM runs WHERE {where}", **bounds)
+    ((runs, unfinished),) = facts.rows(
+        f"SELECT count(*), count(*) FILTER (NOT completed) FROM runs WHERE {where}", **bounds
+    )
     found = facts.rows(
         f"SELECT run_id, command, started_at, finished_at, completed, {', '.join(_RUN_COUNTS)} FROM runs "
         f"WHERE {where} ORDER BY completed, started_at DESC LIMIT {MOST_RUNS}",

@@ -96,7 +96,9 @@ def _histogram(name: str, title: str, bins: Counts, cuts: list[int], chart: Char
     ]
     notes = ["A row without “below” is 100 itself, one without “from” those that did not end SUCCEEDED."]
     notes = notes if any(row[1] is None for row in rows) else []
-    return Figure(name, title, Table(columns, rows), chart, f"Bars: how many scored sessions stand at each {axis}.", notes)
+    return Figure(
+        name, title, Table(columns, rows), chart, f"Bars: how many scored sessions stand at each {axis}.", notes
+    )
 
 
 def _ecdf(name: str, title: str, bins: Counts, cuts: list[int], chart: Chart) -> Figure:
@@ -105,7 +107,11 @@ def _ecdf(name: str, title: str, bins: Counts, cuts: list[int], chart: Chart) ->
     chosen = cuts if len(cuts) <= 400 else [cut for cut in wanted_cuts()[:400] if cut in allowed]
     below = np.concatenate([[0], np.cumsum(bins)])
     total = int(below[-1])
-    rows = [[score_at(cut), int(below[cut]), float(below[cut] / total)] for cut in sorted(chosen) if 0 < cut < BINS and total]
+    rows = [
+        [score_at(cut), int(below[cut]), float(below[cut] / total)]
+        for cut in sorted(chosen)
+        if 0 < cut < BINS and total
+    ]
     columns = [
         Column("score", "confidence", "score"),
         Column("sessions", "sessions below", "count"),
@@ -170,7 +176,7 @@ def _by_group(facts: Facts, tally: Tally, kind: str, title: str, cuts: list[int]
                 ],
                 counts,
             ),
-            charts.shares_by_group("name", "share without a score"),
+            charts.shares_by_group("name", "share without a score", len(counts)),
             f"Bars: for each {title}, the share of sessions without a score.",
         ),
     ]

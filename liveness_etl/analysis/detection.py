@@ -59,7 +59,9 @@ def detection(facts: Facts, labels_file: str, threshold: float, min_cell: int) -
             "the later ones; nobody is on both sides."
         )
     smallest = {
-        "attack_error": min([one.apcer.n for one in found.rates.species if one.apcer.n] or [found.rates.pooled_attack_acceptance.n]),
+        "attack_error": min(
+            [one.apcer.n for one in found.rates.species if one.apcer.n] or [found.rates.pooled_attack_acceptance.n]
+        ),
         "bona_fide_error": found.rates.bpcer.n,
     }
     points = _told(found.det, smallest, min_cell)
@@ -116,7 +118,8 @@ def _told(det: tuple[DetPoint, ...], n: dict[str, int], min_cell: int) -> list[D
     for point in det:
         neighbours = [(0.0, 0.0), (1.0, 1.0)] + ([(told[-1].attack_error, told[-1].bona_fide_error)] if told else [])
         if all(
-            apart(point.attack_error, attack, n["attack_error"]) and apart(point.bona_fide_error, bona, n["bona_fide_error"])
+            apart(point.attack_error, attack, n["attack_error"])
+            and apart(point.bona_fide_error, bona, n["bona_fide_error"])
             for attack, bona in neighbours
         ):
             told.append(point)

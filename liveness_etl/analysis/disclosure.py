@@ -110,9 +110,7 @@ def shared_edges(groups: Sequence[npt.NDArray[np.int64]], candidates: Iterable[i
         after = int(np.searchsorted(cuts, cut))
         if after < len(cuts) and cuts[after] == cut:
             continue
-        pieces = np.concatenate(
-            [below[:, cut] - below[:, cuts[after - 1]], below[:, cuts[after]] - below[:, cut]]
-        )
+        pieces = np.concatenate([below[:, cut] - below[:, cuts[after - 1]], below[:, cuts[after]] - below[:, cut]])
         if bool(np.all((pieces == 0) | (pieces >= min_cell))):
             cuts.insert(after, cut)
     return cuts

@@ -30,9 +30,10 @@ def drift(facts: Facts, tally: Tally) -> Section:
     days = [dt for (dt,) in facts.rows("SELECT DISTINCT dt FROM facts ORDER BY dt")][-MOST_PERIODS:]
     by_day = _scores(facts, tally)
     score_of = [(dt, group) for dt in days for group in by_day if dt in by_day[group]]
-    unscored = {dt: np.array(counts) for dt, *counts in facts.rows(
-        "SELECT dt, count(bin), count(*) - count(bin) FROM facts_and_before GROUP BY dt"
-    )}
+    unscored = {
+        dt: np.array(counts)
+        for dt, *counts in facts.rows("SELECT dt, count(bin), count(*) - count(bin) FROM facts_and_before GROUP BY dt")
+    }
     compared = [(_baseline(by_day[group], dt, complete), by_day[group][dt]) for dt, group in score_of]
     compared += [(_baseline(unscored, dt, complete), unscored[dt]) for dt in days]
     judged = drift_flags(compared)
@@ -67,7 +68,13 @@ def drift(facts: Facts, tally: Tally) -> Section:
         "Drift",
         notes,
         [
-            Figure("drift-scores", "Confidence, over all and by challenge", Table(columns, scores), charts.drift("day (UTC)"), alt),
+            Figure(
+                "drift-scores",
+                "Confidence, over all and by challenge",
+                Table(columns, scores),
+                charts.drift("day (UTC)"),
+                alt,
+            ),
             Figure("drift-unscored", "Share without a score", Table(columns, shares), charts.drift("day (UTC)"), alt),
         ],
     )
@@ -77,9 +84,7 @@ def _scores(facts: Facts, tally: Tally) -> dict[Any, dict[date, Counts]]:
     """By group (and over all), by day: counts in the drift bins of sessions that SUCCEEDED."""
     cuts = [cut_of(edge) for edge in DRIFT_EDGES]
     found: dict[Any, dict[date, Counts]] = {_ALL: {}}
-    rows = facts.rows(
-        "SELECT dt, challenge, bin, count(*) FROM facts_and_before WHERE bin > 0 GROUP BY ALL"
-    )
+    rows = facts.rows("SELECT dt, challenge, bin, count(*) FROM facts_and_before WHERE bin > 0 GROUP BY ALL")
     by_day: dict[date, dict[int, Counts]] = {}
     for dt, group, number, count in rows:
         by_day.setdefault(dt, {}).setdefault(group, np.zeros(BINS, np.int64))[number] += count
@@ -93,7 +98,9 @@ def _scores(facts: Facts, tally: Tally) -> dict[Any, dict[date, Counts]]:
 
 def _baseline(days: dict[date, Counts], dt: date, complete: set[date]) -> Counts:
     window = [
-        counts for day, counts in days.items() if timedelta(0) < dt - day <= timedelta(BASELINE_DAYS) and day in complete
+        counts
+        for day, counts in days.items()
+        if timedelta(0) < dt - day <= timedelta(BASELINE_DAYS) and day in complete
     ]
     return np.sum(window, axis=0) if window else np.zeros_like(days[dt])
 

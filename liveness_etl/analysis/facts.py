@@ -120,7 +120,9 @@ class Facts:
 
     def bins(self, by: str, where: str = "true") -> dict[Any, npt.NDArray[np.int64]]:
         """Scored sessions by fine bin, for each value of an expression over `facts`."""
-        return binned(self.rows(f"SELECT {by}, bin, count(*) FROM facts WHERE bin IS NOT NULL AND {where} GROUP BY ALL"))
+        return binned(
+            self.rows(f"SELECT {by}, bin, count(*) FROM facts WHERE bin IS NOT NULL AND {where} GROUP BY ALL")
+        )
 
 
 def binned(rows: list[tuple[Any, ...]]) -> dict[Any, npt.NDArray[np.int64]]:

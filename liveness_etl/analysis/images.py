@@ -67,7 +67,7 @@ def feedback(facts: Facts, tally: Tally, cuts: list[int]) -> Section:
         "feedback-codes",
         "Confidence by feedback code",
         Table(columns, rows),
-        charts.shares_in_bands("code", "share of the code's sessions"),
+        charts.shares_in_bands("code", "share of the code's sessions", len(bins) + 1),
         "Stacked bars: for each feedback code, how its sessions are spread over bands of confidence.",
     )
     return Section("feedback", "Feedback", notes, [figure] if bins else [])
@@ -125,7 +125,7 @@ def _density(
         ("box_left + box_width / 2", "box_top + box_height / 2") if name == "position" else ("box_width", "box_height")
     )
     # A box far outside is drawn at the rim, so that no number of strange boxes makes a large table.
-    squares = [f"least(29, greatest(-10, floor(({side}) / {SQUARE})))::INTEGER" for side in (first, second)]
+    squares = [f"least(24, greatest(-5, floor(({side}) / {SQUARE})))::INTEGER" for side in (first, second)]
     found = facts.rows(
         f"SELECT {', '.join(squares)}, count(*) FROM bounding_boxes WHERE {_BETWEEN} "
         "AND isfinite(box_left + box_top + box_width + box_height) GROUP BY ALL ORDER BY ALL",
@@ -138,12 +138,16 @@ def _density(
     ledger.sum([(column, row) for column, row, _ in found], "all")
     ledger.close()
     rows = [[round(column * SQUARE, 2), round(row * SQUARE, 2), ledger[(column, row)]] for column, row, _ in found]
-    columns = [Column("x", f"{x} from", "score"), Column("y", f"{y} from", "score"), Column("images", "images", "count")]
+    columns = [
+        Column("x", f"{x} from", "score"),
+        Column("y", f"{y} from", "score"),
+        Column("images", "images", "count"),
+    ]
     return Figure(
         f"box-{name}",
         title,
         Table(columns, rows),
-        charts.density(x, y, SQUARE, down=down),
+        charts.density(x, y, SQUARE, rows, down=down),
         f"Squares of {SQUARE:g}, darker where more images have that {name}.",
     )
 

@@ -4,12 +4,12 @@ const report = JSON.parse(document.getElementById("report").textContent);
 const colours = [1, 2, 3, 4, 5, 6, 7, 8].map((n) => `var(--c${n})`);
 // Colours are the page's own variables, so charts follow light, dark and print without being drawn again.
 const config = {
-  background: "transparent", font: "inherit", view: { stroke: null }, autosize: { type: "fit-x", contains: "padding" },
+  background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
   axis: {
     labelColor: "var(--quiet)", titleColor: "var(--quiet)", gridColor: "var(--line)", gridOpacity: 0.6,
     domainColor: "var(--quiet)", tickColor: "var(--quiet)", titleFontWeight: 500, labelFontSize: 11, titleFontSize: 12,
   },
-  axisX: { grid: false },
+  axisX: { grid: false, labelOverlap: true },
   legend: { labelColor: "var(--ink)", titleColor: "var(--quiet)", orient: "bottom", labelLimit: 300, titleFontWeight: 500 },
   range: {
     category: colours, ordinal: colours,
@@ -22,7 +22,7 @@ const dashes = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [4, 1], [
 const views = {};
 
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 3 });
-const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 2 });
+const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 2, maximumFractionDigits: 2 });
 function shown(value, kind) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
@@ -51,7 +51,7 @@ function drawTable(box, figure) {
       const { kind } = figure.table.columns[place];
       const cell = line.insertCell();
       cell.textContent = shown(value, kind);
-      cell.className = kind === "text" ? "text" : typeof value === "number" ? "figure" : "figure withheld";
+      cell.className = kind === "text" ? (String(value).length > 40 ? "text long" : "text") : typeof value === "number" ? "figure" : "figure withheld";
       if (value === "drift" || (typeof value === "string" && value.startsWith("killed"))) cell.classList.add("flag");
     });
   }

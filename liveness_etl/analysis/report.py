@@ -64,8 +64,10 @@ def make_report(output: str, options: ReportOptions, now: datetime | None = None
         **s3_options,
     ) as facts:
         if facts is None:
-            words = "There are no sessions in these tables yet" if options.first is None and options.last is None else (
-                "There are no sessions in these days"
+            words = (
+                "There are no sessions in these tables yet"
+                if options.first is None and options.last is None
+                else ("There are no sessions in these days")
             )
             nothing = Headline("empty", f"{words}: publish them with run or publish, or choose other days.")
             return Report(TITLE, made_at, None, None, options.shown(), nothing, [], [], None)
@@ -104,4 +106,3 @@ def _filled(facts: Facts, options: ReportOptions, zone: ZoneInfo, made_at: str) 
         sections,
         explorer,
     )
-

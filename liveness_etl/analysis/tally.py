@@ -162,7 +162,9 @@ def _groups(facts: Facts, ledger: Ledger, kind: str, few_unscored: bool) -> dict
 
 
 def _last_day(facts: Facts, ledger: Ledger, step: str, last_period: date) -> tuple[int, ...]:
-    rows = facts.rows("SELECT outcome, count(*), count(*) FILTER (final) FROM facts WHERE dt = $dt GROUP BY ALL", dt=facts.last)
+    rows = facts.rows(
+        "SELECT outcome, count(*), count(*) FILTER (final) FROM facts WHERE dt = $dt GROUP BY ALL", dt=facts.last
+    )
     ledger.add("day", sum(n for _, n, _ in rows))
     if step == "day":
         ledger.sum(["day"], ("period", last_period))

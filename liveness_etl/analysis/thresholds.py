@@ -65,7 +65,7 @@ def thresholds(
             charts.threshold_curves(),
             "Lines: the share of sessions that pass at each threshold, among scored and among requested sessions, "
             "and in the best case for those without a score. A rule marks the chosen threshold.",
-            ["Thresholds that fewer than " f"{ledger.min_cell} sessions lie between are told as one."],
+            [f"Thresholds that fewer than {ledger.min_cell} sessions lie between are told as one."],
         )
     ]
     notes = list(_NOTES)
@@ -155,7 +155,7 @@ def _people(facts: Facts, tally: Tally, cuts: list[int], threshold: float) -> li
     notes = [
         f"{subjects:,} people; {with_person}. A first attempt is a person's earliest session in these days; one "
         "without a score counts as not passed.",
-        "Intervals of the rates among sessions: whole people drawn again (bootstrap, 2,000 draws), at these thresholds.",
+        "Intervals of the rates among sessions: whole people drawn again (bootstrap), at these thresholds only.",
     ]
     return [Figure("people", "People", Table(columns, rows), notes=notes)]
 
