@@ -64,15 +64,21 @@ def shares_by_day(outcomes: dict[str, str], title: str) -> Spec:
                 },
             },
         ],
-        "mark": {"type": "line", "point": {"filled": True, "size": 45}},
         "encoding": {
             "x": day_axis(title),
-            "y": {"field": "share", "type": "quantitative", "title": "share of requested", "axis": {"format": "%"}},
+            "y": {"field": "share", "type": "quantitative", "title": "share of requested", "axis": {"format": "~%"}},
             "color": outcome,
-            "shape": outcome,
-            "strokeDash": outcome | {"legend": None},
-            "tooltip": _tips(outcome=("outcome", ""), sessions=("sessions", ","), share=("share", ".2%")),
         },
+        "layer": [
+            {"mark": {"type": "line"}, "encoding": {"strokeDash": outcome | {"legend": None}}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+                "encoding": {
+                    "shape": outcome,
+                    "tooltip": _tips(outcome=("outcome", ""), sessions=("sessions", ","), share=("share", ".2%")),
+                },
+            },
+        ],
     }
 
 
@@ -88,7 +94,7 @@ def histogram() -> Spec:
                 "type": "quantitative",
                 "title": "sessions per point of confidence",
                 "scale": {"type": "symlog", "constant": 1},
-                "axis": {"values": [0, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000], "format": "~s"},
+                "axis": {"values": [0, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000], "format": ",d"},
             },
             "y2": {"datum": 0},
             "tooltip": _tips(low=("from", ""), high=("below", ""), sessions=("sessions", ","), share=("share", ".2%")),

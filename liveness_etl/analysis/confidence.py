@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _among(cuts: list[int], scores: Sequence[float]) -> list[int]:
 def _histogram(name: str, title: str, bins: Counts, cuts: list[int], chart: Chart, axis: str) -> Figure:
     total = int(bins.sum())
     rows = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         count = int(bins[low:high].sum())
         if high == 1 or low == BINS - 1:  # a bin without width: scored but not SUCCEEDED, and 100 itself
             if count:
@@ -221,7 +222,7 @@ def _by_period(facts: Facts, tally: Tally) -> Figure:
         f"Quantiles by {tally.step}",
         Table(columns, rows),
         charts.quantile_bands(f"{tally.step} (UTC)"),
-        "Two bands, from the 5 % to the 95 % quantile and from the 25 % to the 75 % quantile, and the median as a line.",
+        "Two bands, from the 5 % to the 95 % and from the 25 % to the 75 % quantile, and the median as a line.",
         [
             "Of sessions that SUCCEEDED; exact, rounded to 0.001, and left out where fewer than "
             f"{ledger.min_cell} sessions stand on either side."

@@ -90,8 +90,11 @@ def _scores(facts: Facts, tally: Tally) -> dict[Any, dict[date, Counts]]:
         by_day.setdefault(dt, {}).setdefault(group, np.zeros(BINS, np.int64))[number] += count
     told = tally.groups["challenge"]
     for dt, groups in by_day.items():
-        known = {group: counts for group, counts in groups.items() if group in told}
-        for key, counts in {**grouped_bins(known, told), _ALL: sum(groups.values())}.items():
+        known: dict[Any, Counts] = dict(
+            grouped_bins({group: counts for group, counts in groups.items() if group in told}, told)
+        )
+        known[_ALL] = np.sum(list(groups.values()), axis=0)
+        for key, counts in known.items():
             found.setdefault(key, {})[dt] = np.add.reduceat(counts, cuts)
     return found
 

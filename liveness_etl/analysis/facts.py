@@ -1,8 +1,9 @@
 """One small row per session in DuckDB, read once from the tables: what every figure of a report is counted from.
 
-`facts` covers the days of the report, `facts_and_before` also those that they are compared with. They have no session id and no text: outcomes, challenges, SDKs and sources are numbers of the names that occur
-most (what a client reports of itself may take any number of values), so ten million rows fit into a quarter of a
-gigabyte, and spill beyond that. A score's bin is its place in EDGES, found without rounding.
+`facts` covers the days of the report, `facts_and_before` also those that they are compared with. They have no session
+id and no text: outcomes, challenges, SDKs and sources are numbers of the names that occur most (what a client reports
+of itself may take any number of values), so ten million rows fit into a quarter of a gigabyte, and spill beyond that.
+A score's bin is its place in EDGES, found without rounding.
 """
 
 import tempfile
@@ -148,17 +149,19 @@ def open_facts(
 ) -> Iterator[Facts | None]:
     """The facts of the days from `first` to `last` (UTC partitions, both included); None where there are none.
 
-    Without `first`, it is `default_days` days with data up to the last. `days_before` more are read for comparison. Raises StoreError, or
-    UsageError where DuckDB cannot reach the output.
+    Without `first`, it is `default_days` days with data up to the last. `days_before` more are read for comparison.
+    Raises StoreError, or UsageError where DuckDB cannot reach the output.
     """
-    with tempfile.TemporaryDirectory(prefix="liveness-report-") as folder:
-        with connect(output, memory_limit=memory_limit, spill=Path(folder), **s3_options) as connection:
-            try:
-                days = _days(connection, first, last)
-                days = days if first else days[-default_days:]
-                yield _read(connection, days, days_before, ttl_seconds, subject_attribute) if days else None
-            except (duckdb.IOException, duckdb.HTTPException) as error:
-                raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
+    with (
+        tempfile.TemporaryDirectory(prefix="liveness-report-") as folder,
+        connect(output, memory_limit=memory_limit, spill=Path(folder), **s3_options) as connection,
+    ):
+        try:
+            days = _days(connection, first, last)
+            days = days if first else days[-default_days:]
+            yield _read(connection, days, days_before, ttl_seconds, subject_attribute) if days else None
+        except (duckdb.IOException, duckdb.HTTPException) as error:
+            raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
 
 
 def _days(connection: duckdb.DuckDBPyConnection, first: date | None, last: date | None) -> list[date]:

@@ -1,5 +1,6 @@
 """What the service said of a face beside its score: feedback, and where the face stood in the image."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def feedback(facts: Facts, tally: Tally, cuts: list[int]) -> Section:
     for code in [*sorted(set(bins), key=lambda code: (code == OTHER, code)), None]:
         counts = everyone if code is None else bins[code]
         name = "all that SUCCEEDED" if code is None else "other codes" if code == OTHER else codes[code - 1][:60]
-        for low, high in zip(shared, shared[1:], strict=False):
+        for low, high in pairwise(shared):
             count = int(counts[low:high].sum())
             if high == 1 or (low == BINS - 1 and not everyone[low]):
                 continue
@@ -156,7 +157,8 @@ def _references(facts: Facts, tally: Tally, bounds: dict[str, Any]) -> Figure:
     found = facts.rows(
         f"SELECT {tally.period_sql()} AS period, count(*), count(*) FILTER (id IS NULL), "
         "count(*) FILTER (id IS NOT NULL AND image_uri IS NULL AND s3_name IS NULL) "
-        f"FROM (SELECT dt, try_cast(session_id AS UUID) AS key FROM sessions WHERE {_BETWEEN} AND status = 'SUCCEEDED') "
+        "FROM (SELECT dt, try_cast(session_id AS UUID) AS key FROM sessions "
+        f"WHERE {_BETWEEN} AND status = 'SUCCEEDED') "
         "LEFT JOIN (SELECT dt, try_cast(session_id AS UUID) AS key, true AS id, image_uri, s3_name FROM bounding_boxes "
         f"WHERE {_BETWEEN} AND image_type = 'reference') USING (dt, key) GROUP BY ALL ORDER BY 1",
         **bounds,

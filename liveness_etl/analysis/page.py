@@ -68,7 +68,7 @@ def charting_library() -> str:
     except ImportError:
         raise UsageError("report --html needs its charting library: pip install 'liveness-etl[report]'") from None
     # A script element ends at </script> wherever it stands.
-    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+    return str(vl_convert.javascript_bundle(None)).replace("</script", "<\\/script")
 
 
 def script_json(value: object) -> str:

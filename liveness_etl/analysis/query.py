@@ -22,7 +22,8 @@ def connect(
     """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs and rejects.
 
     `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads
-    below the output alone, and above `memory_limit` spills into the folder `spill`. Raises StoreError, or UsageError where DuckDB cannot reach the output.
+    below the output alone, and above `memory_limit` spills into the folder `spill`. Raises StoreError, or UsageError
+    where DuckDB cannot reach the output.
     """
     store = open_store(output, **s3_options)
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})

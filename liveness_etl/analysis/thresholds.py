@@ -79,7 +79,8 @@ def thresholds(
         notes.append(_INDEPENDENT)
     if missing is None:
         notes.append(
-            f"Fewer than {ledger.min_cell} sessions, or a withheld number, have no score: they count as scored and not passed."
+            f"Fewer than {ledger.min_cell} sessions, or a withheld number, have no score: they count as scored and "
+            "not passed."
         )
     explorer = {
         "default": threshold,
