@@ -49,7 +49,9 @@ def day_axis(title: str) -> Spec:
 
 def shares_by_day(outcomes: dict[str, str], title: str) -> Spec:
     """Of each day's requested sessions, the share of each outcome (fields of the table) on a line of its own."""
-    outcome = {"field": "outcome", "type": "nominal", "title": "outcome", "sort": None}
+    # Legends of colour and shape become one only where both name the same domain.
+    scale = {"domain": list(outcomes.values())}
+    outcome = {"field": "outcome", "type": "nominal", "title": "outcome", "scale": scale}
     return _base() | {
         "transform": [
             {"fold": list(outcomes), "as": ["field", "sessions"]},
@@ -337,7 +339,7 @@ def shares_by_group(group: str, title: str, groups: int) -> Spec:
     }
 
 
-def shares_in_bands(group: str, title: str, groups: int) -> Spec:
+def shares_in_bands(group: str, title: str, groups: int, bands: list[str]) -> Spec:
     """Stacked bars: how each group is spread over bands of confidence, in the order of the table."""
     return _base(26 * groups + 10) | {
         "transform": [{"window": [{"op": "row_number", "as": "place"}]}],
@@ -345,12 +347,11 @@ def shares_in_bands(group: str, title: str, groups: int) -> Spec:
         "encoding": {
             "y": {"field": group, "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 220}},
             "x": {"field": "share", "type": "quantitative", "title": title, "axis": {"format": "%", "tickCount": 5}},
-            "fillOpacity": {
+            "opacity": {
                 "field": "band",
                 "type": "ordinal",
                 "title": "confidence",
-                "sort": None,
-                "scale": {"range": [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0]},
+                "scale": {"domain": bands, "range": [0.2, 1]},
             },
             "order": {"field": "place", "type": "quantitative"},
             "tooltip": _tips(

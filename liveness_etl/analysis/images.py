@@ -68,7 +68,9 @@ def feedback(facts: Facts, tally: Tally, cuts: list[int]) -> Section:
         "feedback-codes",
         "Confidence by feedback code",
         Table(columns, rows),
-        charts.shares_in_bands("code", "share of the code's sessions", len(bins) + 1),
+        charts.shares_in_bands(
+            "code", "share of the code's sessions", len(bins) + 1, list(dict.fromkeys(row[1] for row in rows))
+        ),
         "Stacked bars: for each feedback code, how its sessions are spread over bands of confidence.",
     )
     return Section("feedback", "Feedback", notes, [figure] if bins else [])

@@ -67,7 +67,7 @@ function objects(table) {
 
 function withDashes(spec) {
   const text = JSON.stringify(spec, (key, value) =>
-    key === "strokeDash" && value && value.field ? { ...value, scale: { range: dashes } } : value);
+    key === "strokeDash" && value && value.field ? { ...value, scale: { ...value.scale, range: dashes } } : value);
   return JSON.parse(text);
 }
 
