@@ -72,7 +72,7 @@ def shares_by_day(outcomes: dict[str, str], title: str) -> Spec:
             "color": outcome,
         },
         "layer": [
-            {"mark": {"type": "line"}, "encoding": {"strokeDash": outcome | {"legend": None}}},
+            {"mark": {"type": "line"}, "encoding": {"strokeDash": outcome}},
             {
                 "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
                 "encoding": {

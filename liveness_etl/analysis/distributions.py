@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 
 def chi_square_tail(x: float, degrees: int) -> float:
@@ -17,6 +18,7 @@ def chi_square_tail(x: float, degrees: int) -> float:
     return min(1.0, tail)
 
 
+@cache
 def chi_square_quantile(probability: float, degrees: int) -> float:
     """What χ² stays below with this probability."""
     return root_of_falling(lambda x: chi_square_tail(x, degrees) - (1 - probability), 0.0, 10.0 * degrees + 100)

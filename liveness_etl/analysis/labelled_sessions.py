@@ -12,7 +12,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelledSessions:
-    """Columns of equal length; `score` is -inf for FAILED, NaN without an answer, `species` -1 without any."""
+    """Columns of equal length.
+
+    `score` is -inf for FAILED and NaN without an answer, `species` -1 without any, `created` milliseconds of the
+    epoch where `timed`.
+    """
 
     attack: Mask
     score: npt.NDArray[np.float64]
@@ -23,10 +27,15 @@ class LabelledSessions:
     timed: Mask
 
     def part(self, where: Mask) -> "LabelledSessions":
+        """These of the sessions."""
         return LabelledSessions(*(column[where] for column in vars(self).values()))
 
 
 def read_sessions(joined: pa.Table) -> tuple[LabelledSessions, list[str]]:
+    """The columns of a joined table, and the names that its species' numbers stand for.
+
+    A session without a subject becomes a subject of its own.
+    """
     rows = joined.num_rows
     attack = _mask(pc.equal(joined["label"], "attack"))
     status = joined["status"]
@@ -51,6 +60,7 @@ def read_sessions(joined: pa.Table) -> tuple[LabelledSessions, list[str]]:
 
 
 def has_values(joined: pa.Table, column: str) -> bool:
+    """Whether a column is there and says anything."""
     return column in joined.column_names and joined[column].null_count < joined.num_rows
 
 
@@ -74,10 +84,11 @@ def split_sessions(sessions: LabelledSessions) -> tuple[Mask, Mask] | None:
     """
     attack, timed = sessions.attack, sessions.timed
     rarer = min((timed & attack, timed & ~attack), key=np.count_nonzero)
-    if not rarer.any():
+    times, counts = np.unique(sessions.created[rarer], return_counts=True)
+    if len(times) < 2:
         return None
-    times = np.sort(sessions.created[rarer])
-    early = sessions.created < times[len(times) // 2]
+    before = np.cumsum(counts)[:-1]
+    early = sessions.created < times[1 + np.argmin(np.abs(before - counts.sum() / 2))]
     balance = np.bincount(sessions.subject[timed], np.where(early, 1, -1)[timed], minlength=sessions.subject.max() + 1)
     early_subject = (balance > 0)[sessions.subject]
     parts = timed & early & early_subject, timed & ~early & ~early_subject
