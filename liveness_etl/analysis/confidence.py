@@ -53,6 +53,9 @@ def confidence(facts: Facts, tally: Tally, bins: Counts, cuts: list[int]) -> Sec
         f"{tally.ledger.min_cell} sessions. A score of a session that did not end SUCCEEDED is counted in the first "
         "bin, whatever its value: it passes at no threshold.",
     ]
+    if bins.sum() < tally.ledger.min_cell:
+        few = f"Fewer than {tally.ledger.min_cell} sessions have a score, so nothing is told of them."
+        return Section("confidence", "Confidence", [few], [])
     figures = [
         _histogram("histogram", "Histogram", bins, _among(cuts, _COARSE), charts.histogram(), "confidence"),
         _histogram(

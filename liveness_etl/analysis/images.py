@@ -41,7 +41,11 @@ def feedback(facts: Facts, tally: Tally, cuts: list[int]) -> Section:
     )
     ((_, everyone),) = facts.bins("0", "bin > 0").items() or [(0, np.zeros(BINS, np.int64))]
     told = folded({code: int(bins.sum()) for code, bins in found.items()}, SMALLEST_GROUP, OTHER)
-    bins = {code: counts for code, counts in grouped_bins(found, told).items() if counts.sum() >= tally.ledger.min_cell}
+    bins = {
+        code: counts
+        for code, counts in grouped_bins(found, told).items()
+        if counts.sum() >= (fewest := tally.ledger.min_cell) and not 0 < everyone.sum() - counts.sum() < fewest
+    }
     # Whoever knows the sum knows those without a code, so they need the same cuts.
     rest = [everyone - counts for counts in bins.values()]
     rank = {cut: place for place, cut in enumerate(wanted_cuts((50, 80, 90, 95, 98, 99, 99.9)))}

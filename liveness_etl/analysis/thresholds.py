@@ -35,8 +35,8 @@ def thresholds(
 ) -> tuple[Section, Mapping[str, Any] | None]:
     """The figures, and what the slider computes with. `bins` and `cuts` as for `confidence`."""
     ledger = tally.ledger
-    if not bins.sum():
-        note = "No session of these days has a score."
+    if bins.sum() < ledger.min_cell:
+        note = f"Fewer than {ledger.min_cell} sessions have a score, so nothing is told of them."
         return Section("thresholds", "Threshold explorer", [note], []), None
     above = bins.sum() - np.concatenate([[0], np.cumsum(bins)])
     scored, requested, unscored = (ledger[key] for key in ("scored", ALL, "unscored"))

@@ -47,7 +47,12 @@ def write_tables(output: Path, sessions: Sequence[dict[str, Any]]) -> None:
     """The four tables of these sessions, a file for each day."""
     for dt in {made["dt"] for made in sessions}:
         of_day = sorted((made for made in sessions if made["dt"] == dt), key=lambda made: made["session_id"])
-        rows: dict[str, list[dict[str, Any]]] = {"sessions": of_day, "challenges": [], "bounding_boxes": [], "feedback": []}
+        rows: dict[str, list[dict[str, Any]]] = {
+            "sessions": of_day,
+            "challenges": [],
+            "bounding_boxes": [],
+            "feedback": [],
+        }
         for made in of_day:
             key = {"session_id": made["session_id"]}
             if made["challenge"]:
