@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from liveness_etl.analysis import charts
 from liveness_etl.analysis.disclosure import Ledger, Shown
 from liveness_etl.analysis.facts import Facts
-from liveness_etl.analysis.figure import Column, Figure, Headline, Section, Table
+from liveness_etl.analysis.figure import Column, Figure, Headline, Section, Table, drawn
 from liveness_etl.analysis.tally import ALL, Tally
 
 MOST_RUNS = 40
@@ -68,11 +68,13 @@ def _by_period(facts: Facts, tally: Tally) -> Figure:
     columns = [Column("period", f"{tally.step} (UTC)"), Column("requested", "requested", "count")]
     columns += [Column(field, name, "count") for field, name in fields.items()]
     minor = {field: name for field, name in fields.items() if name != "SUCCEEDED"} or fields
+    table = Table(columns, [*reversed(rows), totals])
+    chart = charts.shares_by_day(minor, f"{tally.step} (UTC)")
     return Figure(
         "outcomes",
         f"Requested sessions by outcome and {tally.step}",
-        Table(columns, [*reversed(rows), totals]),
-        charts.shares_by_day(minor, f"{tally.step} (UTC)"),
+        table,
+        chart if any(drawn(chart, Table(columns, rows), "requested", field) for field in minor) else None,
         "Lines: of each day's requested sessions, the share with each outcome other than SUCCEEDED.",
         ["The chart leaves out SUCCEEDED, so that the others can be seen."],
     )

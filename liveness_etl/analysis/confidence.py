@@ -11,7 +11,7 @@ import numpy.typing as npt
 from liveness_etl.analysis import charts
 from liveness_etl.analysis.disclosure import shared_edges
 from liveness_etl.analysis.facts import BINS, EDGES, Facts
-from liveness_etl.analysis.figure import Chart, Column, Figure, Section, Table
+from liveness_etl.analysis.figure import Chart, Column, Figure, Section, Table, drawn
 from liveness_etl.analysis.tally import ALL, Tally, scored_bins
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -156,6 +156,16 @@ def _by_group(facts: Facts, tally: Tally, kind: str, title: str, cuts: list[int]
         ]
         for group in tally.shown_groups(kind)
     ]
+    table = Table(
+        [
+            Column("name", title),
+            Column("requested", "requested", "count"),
+            Column("scored", "scored", "count"),
+            Column("unscored", "without a score", "count"),
+            Column("share", "share without", "share"),
+        ],
+        counts,
+    )
     alt = f"Lines, one for each {title}: the share of its scored sessions below each confidence."
     note = "Differences between groups are associations: who meets which is not random."
     return [
@@ -170,17 +180,8 @@ def _by_group(facts: Facts, tally: Tally, kind: str, title: str, cuts: list[int]
         Figure(
             f"unscored-{kind}",
             f"Share without a score by {title}",
-            Table(
-                [
-                    Column("name", title),
-                    Column("requested", "requested", "count"),
-                    Column("scored", "scored", "count"),
-                    Column("unscored", "without a score", "count"),
-                    Column("share", "share without", "share"),
-                ],
-                counts,
-            ),
-            charts.shares_by_group("name", "share without a score", len(counts)),
+            table,
+            drawn(charts.shares_by_group("name", "share without a score", len(counts)), table, "share"),
             f"Bars: for each {title}, the share of sessions without a score.",
         ),
     ]
@@ -220,11 +221,12 @@ def _by_period(facts: Facts, tally: Tally) -> Figure:
         Column("unscored_share", "share without", "share"),
         *(Column(f"p{round(100 * q):02d}", f"{q:.0%} quantile", "score") for q in QUANTILES),
     ]
+    table = Table(columns, rows)
     return Figure(
         "quantiles",
         f"Quantiles by {tally.step}",
-        Table(columns, rows),
-        charts.quantile_bands(f"{tally.step} (UTC)"),
+        table,
+        drawn(charts.quantile_bands(f"{tally.step} (UTC)"), table, "p50"),
         "Two bands, from the 5 % to the 95 % and from the 25 % to the 75 % quantile, and the median as a line.",
         [
             "Of sessions that SUCCEEDED; exact, rounded to 0.001, and left out where fewer than "

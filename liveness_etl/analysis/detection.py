@@ -5,7 +5,7 @@ from typing import Any
 from liveness_etl.analysis import charts
 from liveness_etl.analysis.detection_curve import DetPoint
 from liveness_etl.analysis.facts import Facts
-from liveness_etl.analysis.figure import Column, Figure, Section, Table
+from liveness_etl.analysis.figure import Column, Figure, Section, Table, drawn
 from liveness_etl.analysis.labelled import Rate, Rates, measure_detection
 from liveness_etl.analysis.labels import read_labels
 
@@ -76,7 +76,7 @@ def detection(facts: Facts, labels_file: str, threshold: float, min_cell: int) -
             "det",
             "Detection error trade-off",
             Table(columns, rows),
-            charts.det(),
+            drawn(charts.det(), Table(columns, [row for row in rows if row[1] > 0 and row[2] > 0]), "threshold"),
             "Line: the share of bona fide sessions that do not pass against the share of attacks that do, on log axes.",
             [f"Points that fewer than {min_cell} sessions lie between are left out, and those at 0 cannot be drawn."],
         )

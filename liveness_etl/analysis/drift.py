@@ -8,7 +8,7 @@ import numpy as np
 from liveness_etl.analysis import charts
 from liveness_etl.analysis.confidence import Counts, cut_of, grouped_bins
 from liveness_etl.analysis.facts import BINS, Facts
-from liveness_etl.analysis.figure import Column, Figure, Section, Table
+from liveness_etl.analysis.figure import Column, Figure, Section, Table, drawn
 from liveness_etl.analysis.statistics import DRIFT_EDGES, FEWEST_SESSIONS, SMALLEST_PSI, Drift, drift_flags
 from liveness_etl.analysis.tally import MOST_PERIODS, Tally
 
@@ -63,6 +63,8 @@ def drift(facts: Facts, tally: Tally) -> Section:
         Column("state", "state"),
     ]
     alt = "Points: the stability index of each day; a triangle marks drift, and a dashed rule the least index for it."
+    of_scores, of_shares = Table(columns, scores), Table(columns, shares)
+    chart = charts.drift("day (UTC)")
     return Section(
         "drift",
         "Drift",
@@ -71,11 +73,11 @@ def drift(facts: Facts, tally: Tally) -> Section:
             Figure(
                 "drift-scores",
                 "Confidence, over all and by challenge",
-                Table(columns, scores),
-                charts.drift("day (UTC)"),
+                of_scores,
+                drawn(chart, of_scores, "psi"),
                 alt,
             ),
-            Figure("drift-unscored", "Share without a score", Table(columns, shares), charts.drift("day (UTC)"), alt),
+            Figure("drift-unscored", "Share without a score", of_shares, drawn(chart, of_shares, "psi"), alt),
         ],
     )
 

@@ -47,6 +47,13 @@ class Figure:
     notes: Sequence[str] = ()
 
 
+def drawn(chart: Chart, table: Table, *fields: str) -> Chart | None:
+    """The chart, if some row has numbers in all these fields; a chart of nothing has no axes to draw."""
+    places = [place for place, column in enumerate(table.columns) if column.field in fields]
+    able = any(all(isinstance(row[place], int | float) for place in places) for row in table.rows)
+    return chart if able else None
+
+
 @dataclass(frozen=True)
 class Section:
     """Figures on one question."""

@@ -9,7 +9,7 @@ from liveness_etl.analysis import charts
 from liveness_etl.analysis.confidence import grouped_bins, score_at, wanted_cuts
 from liveness_etl.analysis.disclosure import Ledger, folded, shared_edges
 from liveness_etl.analysis.facts import BINS, OTHER, Facts, binned
-from liveness_etl.analysis.figure import Column, Figure, Section, Table
+from liveness_etl.analysis.figure import Column, Figure, Section, Table, drawn
 from liveness_etl.analysis.tally import SMALLEST_GROUP, Tally
 
 MOST_CODES = 12
@@ -150,11 +150,12 @@ def _density(
         Column("y", f"{y} from", "score"),
         Column("images", "images", "count"),
     ]
+    table = Table(columns, rows)
     return Figure(
         f"box-{name}",
         title,
-        Table(columns, rows),
-        charts.density(x, y, SQUARE, rows, down=down),
+        table,
+        drawn(charts.density(x, y, SQUARE, rows, down=down), table, "images"),
         f"Squares of {SQUARE:g}, darker where more images have that {name}.",
     )
 
