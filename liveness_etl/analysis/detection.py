@@ -56,7 +56,7 @@ def detection(facts: Facts, labels_file: str, threshold: float, min_cell: int) -
         cut = found.split
         notes.append(
             f"Thresholds for the targets were chosen on the sessions before {cut.cut} and their rates measured on "
-            "the later ones; nobody is on both sides."
+            "the later ones; nobody that a label names is on both sides."
         )
     smallest = {
         "attack_error": min(
@@ -101,10 +101,12 @@ def _rates(name: str, title: str, rates: Rates, min_cell: int) -> Figure:
 def _row(rate: Rate, min_cell: int) -> list[Any]:
     if 0 < rate.n < min_cell:
         return [None, None, None, f"<{min_cell}"]
-    # A rate tells its count, except to within its interval: that is told where the count may not be.
-    small = 0 < rate.count < min_cell or 0 < rate.n - rate.count < min_cell
-    value = None if small else rate.value
-    return [value, rate.interval.low if not small else None, rate.interval.high, rate.n]
+    # A rate and its interval tell the count behind them.
+    if 0 < rate.count < min_cell:
+        return [f"<{min_cell / rate.n:.1%}", None, None, rate.n]
+    if 0 < rate.n - rate.count < min_cell:
+        return [f">{1 - min_cell / rate.n:.1%}", None, None, rate.n]
+    return [rate.value, rate.interval.low, rate.interval.high, rate.n]
 
 
 def _told(det: tuple[DetPoint, ...], n: dict[str, int], min_cell: int) -> list[DetPoint]:

@@ -46,7 +46,9 @@ def drift(facts: Facts, tally: Tally) -> Section:
         f"Below {FEWEST_SESSIONS} sessions on either side nothing is judged.",
     ]
     flagged = sum(one.state == "drift" for one in judged)
-    notes.insert(0, f"{flagged} of {sum(one.psi is not None for one in judged)} comparisons show drift.")
+    able = sum(one.psi is not None for one in judged)
+    few = "Drift: too few sessions, or too few complete days before, to judge any day."
+    notes.insert(0, f"{flagged} of {able} comparisons show drift." if able else few)
     scores = [
         [dt.isoformat(), _ALL if group == _ALL else facts.name("challenge", group), *_shown(one)]
         for (dt, group), one in zip(score_of, judged, strict=False)

@@ -334,3 +334,15 @@ def test_long_span_is_told_by_week(tmp_path: Path) -> None:
     report = make_report(str(tmp_path), ReportOptions(first=DAY - timedelta(days=199)))
     assert 28 <= len(rows_of(report, "quantiles")) <= 30
     assert len({row["period"] for row in rows_of(report, "drift-scores")}) <= 93
+
+
+def test_few_errors_are_told_as_a_bound(tmp_path: Path, label_file: Callable[[list[tuple[str, ...]]], str]) -> None:
+    """Three of 50 attacks passed: neither rate nor interval says so, since either tells the three."""
+    made = [session(n, confidence=95.0 if n < 3 or n >= 50 else 20.0) for n in range(150)]
+    rows = [(one["session_id"], "attack" if n < 50 else "bona_fide") for n, one in enumerate(made)]
+    write_tables(tmp_path / "o", made)
+    labels = label_file([("session_id", "label"), *rows])
+    report = make_report(str(tmp_path / "o"), ReportOptions(labels=labels))
+    pooled = next(row for row in rows_of(report, "detection-rates") if row["measure"].startswith("pooled"))
+    assert (pooled["rate"], pooled["low"], pooled["high"], pooled["n"]) == ("<20.0%", None, None, 50)
+    assert "no APCER" in pooled["measure"]
