@@ -290,6 +290,41 @@ def verify(
     raise typer.Exit(verified.exit_code)
 
 
+@app.command()
+def report(
+    output: OutputOption = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="First day; default: 29 days with data.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="YYYY-MM-DD", help="Last day; default: the last.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the page to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same figures to this file.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV or Parquet of session_id and label (bona_fide or attack).")
+    ] = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Report on completeness, confidence and quality, as one self-contained page; a summary on standard output."""
+    from liveness_etl.analysis.write_report import ReportOptions, write_report
+
+    settings = _settings(config, output, None, quiet, False, None)
+    wanted = settings.report
+    options = ReportOptions(
+        first=_date("--from", first),
+        last=_date("--to", last),
+        labels=None if labels is None else str(labels),
+        threshold=wanted.threshold,
+        subject_attribute=wanted.subject_attribute,
+        min_cell=wanted.min_cell,
+        timezone=wanted.timezone,
+        ttl_seconds=settings.sweep.session_ttl_seconds,
+        memory_limit=settings.publish.memory_limit,
+    )
+    for line in write_report(settings.output, options, html, json_file):
+        typer.echo(line)
+
+
 @app.command("local-rekognition")
 def local_rekognition(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,

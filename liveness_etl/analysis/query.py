@@ -23,14 +23,20 @@ from liveness_etl.transform.tables import SCHEMAS
 
 
 def connect(
-    output: str, *, attributes: Sequence[str] = (), session_ttl_seconds: float = 180, **s3_options: Any
+    output: str,
+    *,
+    attributes: Sequence[str] = (),
+    session_ttl_seconds: float = 180,
+    memory_limit: str | None = None,
+    **s3_options: Any,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views sessions, challenges, bounding_boxes, feedback, runs, rejects and results.
 
     `dt` is a DATE; a table without files is an empty view with the right types; the time zone is UTC. It reads these
     tables alone, not even the rest of the output; one that may not be listed (as an analyst may not list rejects) is a
     view that says so when it is read. `results` (`analysis.views`) has a column attr_NAME for each of `attributes`, and
-    its is_final goes by `session_ttl_seconds`. Raises StoreError.
+    its is_final goes by `session_ttl_seconds`. Above `memory_limit` (such as '1GB'; DuckDB's own without it) it spills
+    into a private folder. Raises StoreError.
     """
     store = open_store(output, **s3_options)
     spill = tempfile.mkdtemp(prefix="liveness-etl-query-")  # not DuckDB's own: .tmp/ where the user happens to be
@@ -47,6 +53,9 @@ def connect(
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     # DuckDB 1.5.5 fails with an internal error on min(dt): it takes the partition column for one of the file's.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+    if memory_limit is not None:
+        connection.execute("SET memory_limit = $1", [memory_limit])
+        connection.execute("SET preserve_insertion_order = false")
     denied = [error for table in SCHEMAS if (error := _make_view(connection, store, table))]
     if len(denied) == len(SCHEMAS):
         raise denied[0]
