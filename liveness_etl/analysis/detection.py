@@ -14,8 +14,8 @@ SELECT labels.label, labels.pai_species, labels.subject_id, labels.weight,
     sessions.status, sessions.confidence, sessions.created_at
 FROM labels JOIN sessions ON sessions.session_id = labels.session_id
 WHERE sessions.dt BETWEEN $first AND $last
-QUALIFY row_number() OVER (PARTITION BY sessions.session_id ORDER BY sessions.dt) = 1  -- one that stands in two partitions counts once
-"""
+QUALIFY row_number() OVER (PARTITION BY sessions.session_id ORDER BY sessions.dt) = 1
+"""  # an id that stands in two partitions counts once
 
 _RATE = (
     Column("rate", "rate", "share"),
