@@ -1,6 +1,6 @@
 """A sound output made by the real pipeline, mended again after each test; and published partitions in any store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -86,10 +86,14 @@ def output_in_folder(
 
 @pytest.fixture(scope="session")
 def output_on_s3(
-    tmp_path_factory: pytest.TempPathFactory, rekognition_of_both_kinds: LocalRekognition, s3: Any, s3_endpoint: str
+    tmp_path_factory: pytest.TempPathFactory,
+    rekognition_of_both_kinds: LocalRekognition,
+    client_of: Callable[[str], Any],
+    moto_endpoint: str,
 ) -> Output:
+    s3 = client_of(moto_endpoint)
     s3.create_bucket(Bucket="lake-verified")
-    options = {"output__endpoint_url": s3_endpoint, "output__region": "us-east-1"}
+    options = {"output__endpoint_url": moto_endpoint, "output__region": "us-east-1"}
     store = S3Store("s3://lake-verified/output", s3)
     return made(store, tmp_path_factory.mktemp("verified"), rekognition_of_both_kinds, **options)
 

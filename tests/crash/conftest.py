@@ -1,7 +1,7 @@
 """Outputs for runs that something happens to, and what they write where nothing does."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -20,13 +20,15 @@ from tests.crash.scenario import (  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def outputs(tmp_path_factory: pytest.TempPathFactory, s3: Any, s3_endpoint: str) -> Mapping[str, Open]:
+def outputs(
+    tmp_path_factory: pytest.TempPathFactory, client_of: Callable[[str], Any], moto_endpoint: str
+) -> Mapping[str, Open]:
     """A folder and a bucket that hold sixteen of the manifest's ids already, and a folder that does not exist yet."""
     scenario = make_scenario(tmp_path_factory.mktemp("scenario"), 12)
     return {
         "folder": lambda name: folder_case(scenario, tmp_path_factory.mktemp(name)),
         "new folder": lambda name: folder_case(without_past(scenario), tmp_path_factory.mktemp(name)),
-        "s3": lambda name: s3_case(scenario, tmp_path_factory.mktemp(name), s3, s3_endpoint),
+        "s3": lambda name: s3_case(scenario, tmp_path_factory.mktemp(name), client_of(moto_endpoint), moto_endpoint),
     }
 
 

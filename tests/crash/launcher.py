@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from liveness_etl import cli
 
@@ -59,6 +60,17 @@ class Running:
         """Send it a signal."""
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
+
+    def is_paused(self) -> bool:
+        """Whether a SIGSTOP holds it (Linux)."""
+        try:
+            return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except FileNotFoundError:
+            return False
+
+    def ended(self, seconds: float) -> bool:
+        """Whether it ends within this time."""
+        return bool(wait([self._process.sentinel], seconds))
 
     def wait(self, seconds: float = 120) -> Ended:
         """Its end. A process that does not end in time is killed, and its exit code is None."""

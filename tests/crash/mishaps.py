@@ -83,6 +83,26 @@ class KilledAt:
 
 
 @dataclass(frozen=True)
+class PausedAt:
+    """SIGSTOP at the boundary `name`, when it is reached for the first time."""
+
+    place: Place
+    name: str
+
+    def __call__(self) -> Callable[[], None]:
+        lock, paused = threading.Lock(), threading.Event()
+
+        def reach(name: str, first: object) -> None:
+            with lock:
+                if name == self.name and not paused.is_set():
+                    paused.set()
+                    os.kill(os.getpid(), signal.SIGSTOP)
+
+        self.place.watch(reach)
+        return lambda: reach("end", None)
+
+
+@dataclass(frozen=True)
 class FullDisk:
     """From the boundary `name` on, no file of this process can grow. The kernel refuses it (RLIMIT_FSIZE), so that a
     write may be half done. The run does not wait a minute for better times, but a second."""

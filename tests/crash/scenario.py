@@ -75,6 +75,11 @@ class Case:
             mishap,
         )
 
+    def command(self, *arguments: str) -> Running:
+        """Another command on the same output, on its way."""
+        state = {"XDG_STATE_HOME": str(self.place.state)}
+        return Running((*arguments, "--output", self.place.uri), self.environment | state)
+
     def answers(self) -> dict[str, int]:
         """How often the server answered for each id."""
         return dict(self.rekognition.stats()["answers_by_id"])
