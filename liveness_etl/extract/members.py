@@ -1,20 +1,24 @@
-"""An answer's JSON beside the installed botocore's model of it: members of a wrong type, and ones that it drops.
+"""An answer's JSON read by the installed botocore's model of it: members of a wrong type, and ones that it drops.
 
-botocore passes over both in silence: an object where the model has a list is an empty list, base64 loses the
-characters that do not belong there, and a member that the model does not know is gone.
+botocore's own parser passes over both in silence: an object where the model has a list is an empty list, base64 loses
+the characters that do not belong there, and a member that the model does not know is gone. So this one takes its place
+for results: one parse, stricter, and at half the cost where images come inline.
 """
 
+import binascii
 import json
 import re
-import string
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from liveness_etl.extract.retry import CallFailed
 
+ANSWER: Final = "CheckedAnswer"
+"""Under this name the response carries the answer: the members that the model knows, bytes decoded, nulls left out."""
+
 UNMODELLED: Final = "UnmodelledMembers"
-"""Under this name the parsed response carries the names of the members that botocore dropped."""
+"""Under this name it carries the names of the members that the model does not know."""
 
 OTHER: Final = "(other)"
 """Stands for names that are no plain words, and for all beyond MOST_NAMES."""
@@ -22,21 +26,21 @@ OTHER: Final = "(other)"
 MOST_NAMES: Final = 50
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-_BASE64: Final = f"{string.ascii_letters}{string.digits}+/".encode()
 _NUMBERS: Final = ("float", "double", "integer", "long")
-_Check = Callable[[Any, str, set[str]], None]
+_Read = Callable[[Any, str, set[str]], Any]
 
 
-def check_members(output_shape: Any) -> Callable[..., None]:
+def read_members(output_shape: Any) -> Callable[..., None]:
     """A handler of botocore's event `before-parse`: raises CallFailed for a result that does not fit the shape, and
-    leaves dotted names of members that the shape lacks under UNMODELLED; names, never values."""
-    check = _check_of(output_shape)
+    leaves it as ANSWER, with dotted names of members that the shape lacks as UNMODELLED; names, never values."""
+    read = _reader_of(output_shape)
 
     def before_parse(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
         if response_dict["status_code"] < 300:
             unmodelled: set[str] = set()
-            check(_decoded(response_dict["body"]), "", unmodelled)
+            customized_response_dict[ANSWER] = read(_decoded(response_dict["body"]), "", unmodelled)
             customized_response_dict[UNMODELLED] = frozenset(unmodelled)
+            response_dict["body"] = b"{}"  # nothing is left to do for botocore's parser
 
     return before_parse
 
@@ -74,12 +78,12 @@ def _refuse_constant(name: str) -> None:
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
-def _check_of(shape: Any) -> _Check:
-    """The check of values of one shape: (value, dotted path, where to leave unmodelled names)."""
+def _reader_of(shape: Any) -> _Read:
+    """Reads values of one shape: (value, dotted path, where to leave unmodelled names)."""
     if shape.type_name == "structure":
         return _structure(shape)
     if shape.type_name == "list":
-        return _list(_check_of(shape.member))
+        return _list(_reader_of(shape.member))
     if shape.type_name == "blob":
         return _blob
     if shape.type_name == "string":
@@ -87,56 +91,57 @@ def _check_of(shape: Any) -> _Check:
     return _number if shape.type_name in _NUMBERS else _anything
 
 
-def _structure(shape: Any) -> _Check:
-    checks = {
-        member.serialization.get("name", name): (_check_of(member), f"{name}.")
+def _structure(shape: Any) -> _Read:
+    readers = {
+        member.serialization.get("name", name): (name, _reader_of(member), f"{name}.")
         for name, member in shape.members.items()
     }
 
-    def check(value: Any, path: str, unmodelled: set[str]) -> None:
+    def read(value: Any, path: str, unmodelled: set[str]) -> dict[str, Any]:
         if type(value) is not dict:
             raise _wrong_type(path)
+        members = {}
         for name, inner in value.items():
-            known = checks.get(name)
+            known = readers.get(name)
             if known is None:
                 unmodelled.add(path + name if _NAME.fullmatch(name) else OTHER)
             elif inner is not None:
-                known[0](inner, path + known[1], unmodelled)
+                members[known[0]] = known[1](inner, path + known[2], unmodelled)
+        return members
 
-    return check
+    return read
 
 
-def _list(check_entry: _Check) -> _Check:
-    def check(value: Any, path: str, unmodelled: set[str]) -> None:
+def _list(read_entry: _Read) -> _Read:
+    def read(value: Any, path: str, unmodelled: set[str]) -> list[Any]:
         if type(value) is not list:
             raise _wrong_type(path)
-        for entry in value:
-            check_entry(entry, path, unmodelled)
+        return [read_entry(entry, path, unmodelled) for entry in value]
 
-    return check
+    return read
 
 
-def _text(value: Any, path: str, unmodelled: set[str]) -> None:
+def _text(value: Any, path: str, unmodelled: set[str]) -> str:
     if type(value) is not str:
         raise _wrong_type(path)
+    return value
 
 
-def _number(value: Any, path: str, unmodelled: set[str]) -> None:
+def _number(value: Any, path: str, unmodelled: set[str]) -> int | float:
     if type(value) not in (int, float):
         raise _wrong_type(path)
+    return value  # type: ignore[no-any-return]
 
 
-def _blob(value: Any, path: str, unmodelled: set[str]) -> None:
-    _text(value, path, unmodelled)
-    digits = value.rstrip("=")
-    # botocore decodes it: four times as cheap as to decode it here once more, only more strictly.
-    stray = digits.encode("ascii", "replace").translate(None, _BASE64)
-    if stray or len(value) % 4 or len(value) - len(digits) > 2:
-        raise CallFailed("UnreadableAnswer", f"{path[:-1]} is no base64")
+def _blob(value: Any, path: str, unmodelled: set[str]) -> bytes:
+    try:
+        return binascii.a2b_base64(_text(value, path, unmodelled), strict_mode=True)
+    except ValueError:
+        raise CallFailed("UnreadableAnswer", f"{path[:-1]} is no base64") from None
 
 
-def _anything(value: Any, path: str, unmodelled: set[str]) -> None:
-    pass
+def _anything(value: Any, path: str, unmodelled: set[str]) -> Any:
+    return value
 
 
 def _wrong_type(path: str) -> CallFailed:

@@ -19,7 +19,7 @@ import botocore.exceptions as boto_errors
 from liveness_etl.aws import make_client
 from liveness_etl.errors import UsageError
 from liveness_etl.extract.answer_body import send_within
-from liveness_etl.extract.members import UNMODELLED, check_members
+from liveness_etl.extract.members import ANSWER, UNMODELLED, read_members
 from liveness_etl.extract.retry import CallFailed
 from liveness_etl.masking import masked
 from liveness_etl.transform.normalize import NO_SUCH_SESSION
@@ -85,8 +85,8 @@ def rekognition_client(
     # botocore has no public way to bound what its HTTP session reads.
     send = send_within(client._endpoint.http_session, _CALL_TIMEOUTS * timeout_seconds)
     client.meta.events.register(f"before-send.rekognition.{_OPERATION}", send)
-    check = check_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
-    client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", check)
+    read = read_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
+    client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", read)
     return client
 
 
@@ -119,7 +119,7 @@ def fetch_with(client: Any) -> Fetch:
         except Exception as error:
             raise translated(error) from None
         try:
-            return parse_result(session_id, answer, unmodelled=answer.get(UNMODELLED, frozenset()))
+            return parse_result(session_id, answer[ANSWER], unmodelled=answer[UNMODELLED])
         except UnreadableAnswer as error:
             raise CallFailed("UnreadableAnswer", str(error)) from None
         except Exception as error:  # a bug, which one odd answer must not turn into the end of the run

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liveness_etl.extract.members import MOST_NAMES, OTHER, UNMODELLED, check_members, count_members
+from liveness_etl.extract.members import ANSWER, MOST_NAMES, OTHER, UNMODELLED, count_members, read_members
 from liveness_etl.extract.retry import CallFailed
 from liveness_etl.local import LocalConfig
 from liveness_etl.local.answers import make_answer
@@ -21,7 +21,7 @@ from tests.running import ids
 
 MODEL = botocore.session.get_session().get_service_model("rekognition")
 SHAPE = MODEL.operation_model("GetFaceLivenessSessionResults").output_shape
-CHECK = check_members(SHAPE)
+READ = read_members(SHAPE)
 (ONE,) = ids(1)
 LEAST = {"SessionId": ONE, "Status": "SUCCEEDED"}
 
@@ -30,7 +30,7 @@ def unmodelled(answer: object, status: int = 200) -> set[str]:
     """The names that are noticed in an answer."""
     found: dict[str, Any] = {}
     body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    CHECK(response_dict={"status_code": status, "body": body}, customized_response_dict=found)
+    READ(response_dict={"status_code": status, "body": body}, customized_response_dict=found)
     return set(found.get(UNMODELLED, ()))
 
 
@@ -135,14 +135,36 @@ JSON = st.recursive(
 NAMES = ["SessionId", "Status", "Confidence", "Challenge", "ReferenceImage", "AuditImages", "Feedback", "Metadata", "x"]
 
 
+def read(body: bytes) -> Any:
+    """The answer that a body holds."""
+    found: dict[str, Any] = {}
+    READ(response_dict={"status_code": 200, "body": body}, customized_response_dict=found)
+    return found[ANSWER]
+
+
+def parsed_by_botocore(body: bytes) -> Any:
+    parsed = botocore.parsers.JSONParser().parse({"status_code": 200, "headers": {}, "body": body}, SHAPE)
+    del parsed["ResponseMetadata"]
+    return parsed
+
+
+def test_answer_is_what_botocore_makes_of_it() -> None:
+    """All that the stand-in makes, inline images too."""
+    for mode in ("s3", "inline"):
+        config = LocalConfig(answer_any=True, image_mode=mode, image_bytes=64)
+        for session_id in ids(100):
+            body = json.dumps(make_answer(config, session_id, "SUCCEEDED")).encode()
+            assert read(body) == parsed_by_botocore(body)
+
+
 @given(st.dictionaries(st.sampled_from(NAMES), JSON).map(lambda members: LEAST | members) | JSON)
-def test_what_passes_the_check_passes_botocore_too(answer: Any) -> None:
-    """Any JSON: one failed call, or what botocore parses without an error and we read or refuse."""
+def test_any_json_is_refused_or_read_as_botocore_reads_it(answer: Any) -> None:
+    """One failed call, or the very same answer, which we take or refuse without an error of another kind."""
     body = json.dumps(answer).encode()
     try:
-        unmodelled(body)
+        found = read(body)
     except CallFailed:
         return
-    parsed = botocore.parsers.JSONParser().parse({"status_code": 200, "headers": {}, "body": body}, SHAPE)
+    assert found == parsed_by_botocore(body)
     with contextlib.suppress(UnreadableAnswer):
-        parse_result(ONE, parsed)
+        parse_result(ONE, found)
