@@ -4,7 +4,9 @@ Nothing is opened but what a listing of the image stores gave: an address in a r
 against, never what is read. Images that AWS wrote to a bucket (an S3Object, without a hash) are not looked at.
 """
 
+import contextlib
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +21,7 @@ import pyarrow as pa
 from liveness_etl.analysis.findings import EXAMPLES, Finding, finding
 from liveness_etl.analysis.verify_rows import parquet_sql
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import Missing
+from liveness_etl.errors import Missing, StoreError
 from liveness_etl.load.publish import table_path
 from liveness_etl.storage import Store
 
@@ -28,12 +30,22 @@ _WAITING: Final = 4 * _AT_ONCE
 _CHUNK_BYTES: Final = 1024 * 1024
 _LISTED_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 4_096
-
+_SESSION_FOLDER: Final = re.compile(r"(/dt=[\d-]+/)[^/:]+")
 
 ImagePlace = tuple[Store, str]
 """Where images are stored: below a prefix of a store."""
 
 
+@contextlib.contextmanager
+def _errors_without_ids() -> Iterator[None]:
+    """An image's path holds a session id; what is said about the image does not."""
+    try:
+        yield
+    except StoreError as error:
+        raise type(error)(_SESSION_FOLDER.sub(r"\1…", str(error))) from None
+
+
+@_errors_without_ids()
 def verify_images(
     boxes: Path,
     landed: Sequence[Path] | None,

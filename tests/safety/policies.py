@@ -108,16 +108,18 @@ def needs(service: str, method: str, target: str, headers: Mapping[str, str], bo
         assert method == "POST"
         assert "delete" in query
         return [
-            Need("s3:DeleteObjectVersion" if b"<VersionId>" in entry else "s3:DeleteObject", f"{place}/{name.decode()}")
+            need
             for entry in re.findall(rb"<Object>(.*?)</Object>", body)
             for name in re.findall(rb"<Key>(.*?)</Key>", entry)
+            for need in _deletion(f"{place}/{name.decode()}", of_version=b"<VersionId>" in entry)
         ]
     version = "Version" if "versionId" in query else ""
     if method in ("GET", "HEAD"):
         return [Need(f"s3:GetObject{version}", f"{place}/{key}")]
     if method == "DELETE":
-        action = "s3:AbortMultipartUpload" if "uploadId" in query else f"s3:DeleteObject{version}"
-        return [Need(action, f"{place}/{key}")]
+        if "uploadId" in query:
+            return [Need("s3:AbortMultipartUpload", f"{place}/{key}")]
+        return _deletion(f"{place}/{key}", of_version=bool(version))
     assert method == "PUT" or "uploads" in query or "uploadId" in query
     assert "x-amz-copy-source" not in headers
     found = [Need("s3:PutObject", f"{place}/{key}")]
@@ -126,6 +128,11 @@ def needs(service: str, method: str, target: str, headers: Mapping[str, str], bo
         if "uploads" in query:
             found.append(Need("kms:Decrypt", headers[KEY_HEADER]))  # of the parts, to put them together
     return found
+
+
+def _deletion(resource: str, *, of_version: bool) -> list[Need]:
+    # AWS, 'Required permissions for Amazon S3 API operations': s3:DeleteObject always, the other for a version.
+    return [Need(f"s3:DeleteObject{kind}", resource) for kind in (("", "Version") if of_version else ("",))]
 
 
 @contextmanager

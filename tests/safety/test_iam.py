@@ -6,6 +6,9 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,18 @@ import pytest
 
 from liveness_etl import storage_s3
 from liveness_etl.cli import main
+from liveness_etl.load import publish
 from liveness_etl.load.lease import held_leases
+from liveness_etl.load.tombstones import put_tombstones
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage_s3 import S3Store
-from tests.running import ids, write_manifest
+from tests.landing_rows import DT, image, land, row, session_id
+from tests.load.erasing import holders
+from tests.running import ids, wait_until, write_manifest
 from tests.safety.policies import FOLDER, Need, Policy, gate
 
 ACCOUNT, REGION, KEY, ROLE = "123456789012", "us-east-1", "0f5c2b6e-6c3c-4b0e-9d0a-5b1f0d9c1a2b", "liveness-reader"
+KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{KEY}"
 PRINCIPAL = "testing"
 VALUES = {
     "ACCOUNT_ID": ACCOUNT,
@@ -34,11 +42,69 @@ VALUES = {
     "SOURCE_BUCKET": "faces",
 }
 MANIFESTS = "s3://backend/liveness/manifests/"
-OUTPUT = "s3://analytics/team/liveness"
 TABLES = ("sessions", "challenges", "bounding_boxes", "feedback")
+COUNT = 8
+IN_FLIGHT = {"ListVersionsOfWhatWasForgottenInFlight", "EraseWhatWasForgottenInFlight"}
+"""The statements of run.json that may be left out, at the price of a second `forget`."""
 
 ABORTED = "AbortUploads"
 """The statement whose resources no test goes through one by one: only an upload of many parts that fails needs it."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A new output in a bucket that keeps versions, and the program in front of it."""
+
+    s3: Any
+    rekognition: LocalRekognition
+    backends: dict[str, str]
+    output: str
+    tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def store(self) -> S3Store:
+        """The output, past the gate."""
+        return S3Store(self.output, self.s3, KEY_ARN)
+
+    def policy(self, name: str) -> Policy:
+        """A policy of config/iam for this output."""
+        return Policy.read(name, **VALUES | {"OUTPUT_BUCKET": self.store.bucket})
+
+    @contextmanager
+    def held_to(self, policy: Policy) -> Iterator[list[Need]]:
+        """What it denies."""
+        with gate(policy, self.backends, PRINCIPAL) as (url, denied), self.monkeypatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", url)
+            yield denied
+
+    def command(self, name: str, *arguments: str) -> int:
+        """Run a command of the program on the output; its exit code."""
+        self.monkeypatch.setattr(sys, "argv", ["liveness-etl", name, *arguments, "--output", self.output])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    def manifest(self, name: str, seed: int) -> str:
+        """A manifest of some ids and a line that is none; its address."""
+        manifest = write_manifest(self.tmp_path / name, [*ids(COUNT, seed), "no id"])
+        self.s3.put_object(Bucket="backend", Key=f"liveness/manifests/{name}", Body=manifest.read_bytes())
+        return MANIFESTS + name
+
+    def run(self, name: str, seed: int) -> str:
+        """A run that nothing holds back; the manifest's address."""
+        everything = Policy([{"Sid": "Everything", "Action": "*", "Resource": "*"}])
+        address = self.manifest(name, seed)
+        with self.held_to(everything):
+            assert self.command("run", address, "--region", REGION, "--quiet") == 0
+        return address
+
+    def config(self, name: str, text: str) -> str:
+        """The path of a configuration."""
+        path = self.tmp_path / name
+        path.write_text(text)
+        return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -66,108 +132,212 @@ def service_quotas() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def backends(s3: Any, s3_endpoint: str, service_quotas: str) -> Iterator[dict[str, str]]:
-    """What stands behind the gate, by the service's name in a signature; buckets and manifests are there."""
-    for bucket in ("backend", "analytics"):
-        s3.create_bucket(Bucket=bucket)
+def rekognition() -> Iterator[LocalRekognition]:
+    """Answers with images in them."""
     config = LocalConfig(
         answer_any=True, outcome_shares={"SUCCEEDED": 0.9, "FAILED": 0.1}, image_mode="inline", image_bytes=300
     )
-    with LocalRekognition(config) as rekognition:
-        yield {
-            "s3": s3_endpoint,
-            "sts": s3_endpoint,
-            "rekognition": rekognition.endpoint_url,
-            "servicequotas": service_quotas,
-        }
+    with LocalRekognition(config) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def s3(moto_endpoint: str, client_of: Callable[[str], Any]) -> Any:
+    """Who may what is for the gate to say: one kind of S3 will do. The manifests' bucket is there."""
+    client = client_of(moto_endpoint)
+    client.create_bucket(Bucket="backend")
+    return client
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs a command of the program; returns its exit code."""
+def scene(
+    s3: Any,
+    bucket: str,
+    moto_endpoint: str,
+    rekognition: LocalRekognition,
+    service_quotas: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Scene:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    monkeypatch.setenv("LIVENESS_ETL__OUTPUT__KMS_KEY_ID", KEY_ARN)
+    backends = {
+        "s3": moto_endpoint,
+        "sts": moto_endpoint,
+        "rekognition": rekognition.endpoint_url,
+        "servicequotas": service_quotas,
+    }
+    return Scene(s3, rekognition, backends, f"s3://{bucket}/team/liveness", tmp_path, monkeypatch)
 
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["liveness-etl", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
 
-    return run
-
-
-def put_manifest(s3: Any, tmp_path: Path, name: str, seed: int) -> str:
-    """A manifest of 25 ids and a line that is none; its address."""
-    manifest = write_manifest(tmp_path / name, [*ids(25, seed), "no id"])
-    s3.put_object(Bucket="backend", Key=f"liveness/manifests/{name}", Body=manifest.read_bytes())
-    return MANIFESTS + name
-
-
-def use_run_policy(
-    command: Callable[..., int], s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, denied: list[Need]
-) -> None:
+def use_run_policy(scene: Scene, denied: list[Need]) -> None:
     """Every command that works with run.json, through all that makes a call of its own.
 
     A command that is new belongs here (or into another policy's function).
     """
-    common = ("--output", OUTPUT, "--region", REGION)
-    first = put_manifest(s3, tmp_path, "first.csv", 1)
-    assert command("plan", first, *common) == 0
-    assert command("run", first, *common) == 0
-    assert command("run", first, *common, "--ask-again", "SUCCEEDED") == 0  # finds its images there
-    put_manifest(s3, tmp_path, "second.csv", 2)
-    assert command("run", MANIFESTS, *common) == 0
-    assert command("sweep", put_manifest(s3, tmp_path, "third.csv", 3), *common) == 0
-    assert command("publish", "--output", OUTPUT, "--rebuild") == 0
+    here = ("--region", REGION)
+    first = scene.manifest("first.csv", 1)
+    assert scene.command("plan", first, *here) == 0
+    assert scene.command("run", first, *here) == 0
+    assert scene.command("run", first, *here, "--ask-again", "SUCCEEDED") == 0  # finds its images there
+    scene.manifest("second.csv", 2)
+    assert scene.command("run", MANIFESTS, *here) == 0
+    third = scene.manifest("third.csv", 3)
+    sweep_and_forget(scene, third, ids(COUNT, 3)[0])
+    assert held_outside_plans(scene, ids(COUNT, 3)[0]) == []  # nor any version of what was landed and stored
+    assert held_outside_plans(scene, ids(COUNT, 3)[1])
+    assert scene.command("show", ids(COUNT, 3)[1]) == 0  # landed, not published
+    assert scene.command("publish", "--rebuild") == 0
+    assert scene.command("plan", third, *here) == 0
+    assert scene.command("show", ids(COUNT, 1)[0]) == 0
+    assert scene.command("show", ids(COUNT, 3)[0]) == 3
+    assert scene.command("verify") == 0
+    assert scene.command("verify", "--manifest", third) == 0
 
-    role = tmp_path / "role.toml"
-    role.write_text(f'[sources.default]\nrole_arn = "arn:aws:iam::{ACCOUNT}:role/{ROLE}"\nregion = "{REGION}"\n')
-    fourth = put_manifest(s3, tmp_path, "fourth.csv", 4)
-    assert command("run", fourth, "--output", OUTPUT, "--config", str(role)) == 0
+    role = scene.config(
+        "role.toml", f'[sources.default]\nrole_arn = "arn:aws:iam::{ACCOUNT}:role/{ROLE}"\nregion = "{REGION}"\n'
+    )
+    assert scene.command("run", scene.manifest("fourth.csv", 4), "--config", role) == 0
 
-    fifth = put_manifest(s3, tmp_path, "fifth.csv", 5)
-    with held_leases(S3Store(OUTPUT, s3), ["default"], "somebody-else", 1.0, lambda: None):
-        assert command("run", fifth, *common) == 2
+    fifth = scene.manifest("fifth.csv", 5)
+    with held_leases(scene.store, ["default"], "somebody-else", 1.0, lambda: None):
+        assert scene.command("run", fifth, *here) == 2
     assert not denied
 
-    # More than 32 MiB go up in parts, and moto finds these too small in the end: the upload is aborted.
-    with monkeypatch.context() as patch:
+    # More than a gibibyte goes up in parts, and moto finds these too small in the end: the upload is aborted.
+    with scene.monkeypatch.context() as patch:
+        patch.setattr(storage_s3, "_SINGLE_PUT_BYTES", 1_000)
         patch.setattr(storage_s3, "_PART_BYTES", 1_000)
-        assert command("publish", "--output", OUTPUT, "--rebuild") == 1
-    assert command("publish", "--output", OUTPUT, "--rebuild") == 0
+        assert scene.command("publish", "--rebuild") == 1
+    assert scene.command("publish", "--rebuild") == 0
 
 
-def use_analyst_policy(
-    command: Callable[..., int], s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, denied: list[Need]
-) -> None:
+def sweep_and_forget(scene: Scene, manifest: str, forgotten: str) -> None:
+    """Sweep, and put a tombstone while all ids are asked and none is answered."""
+    asked = scene.rekognition.stats()["requests"] + COUNT
+
+    def forget() -> None:
+        wait_until(lambda: scene.rekognition.stats()["requests"] >= asked, 30)
+        put_tombstones(scene.store, [forgotten], datetime.now(UTC))
+
+    forgetting = threading.Thread(target=forget)
+    scene.rekognition.configure(latency_seconds=1.0)
+    try:
+        forgetting.start()
+        assert scene.command("sweep", manifest, "--region", REGION) == 0
+    finally:
+        scene.rekognition.configure(latency_seconds=0.0)
+        forgetting.join()
+
+
+def held_outside_plans(scene: Scene, session_id: str) -> list[str]:
+    """What has the id, but for plans: of a run that was under way a moment ago these are left, and `forget` says so."""
+    return [path for path in holders(scene.store, session_id) if not path.startswith("team/liveness/.tmp/2")]
+
+
+def use_analyst_policy(scene: Scene, denied: list[Need]) -> None:
     """What an analyst does; that rejects may not be listed is no hindrance."""
+    scene.run("first.csv", 1)
     for table in (*TABLES, "runs"):
-        assert command("query", "--output", OUTPUT, f"SELECT count(*), min(dt) FROM {table}") == 0
+        assert scene.command("query", f"SELECT count(*), min(dt) FROM {table}") == 0
+    assert scene.command("report", "--json", str(scene.tmp_path / "report.json")) == 0
     refused = {(need.action, need.prefix) for need in denied}
     assert refused == {("s3:ListBucket", "team/liveness/rejects/dt=")}
     denied.clear()
 
 
-@pytest.mark.parametrize(("name", "use"), [("run", use_run_policy), ("analyst", use_analyst_policy)])
+def use_forget_policy(scene: Scene, denied: list[Need]) -> None:
+    """Ids with stored images and with images that AWS wrote, a plan that was left behind, and old partitions."""
+    s3, store = scene.s3, scene.store
+    s3.create_bucket(Bucket="faces")
+    s3.put_object(Bucket="faces", Key="1/reference.jpg", Body=b"face")
+    land(store, [row(1, images=[image(0, "reference", s3_bucket="faces", s3_name="1/reference.jpg")])])
+    land(store, [row(2)])
+    publish.publish_partition(store, DT)
+    store.put(".tmp/20260101T080000000000Z-0123abcd/default.parquet", session_id(1).encode())
+    store.put("_state/leases/default.json", b"[]")
+    store.put(f"rejects/dt={DT}/old.parquet", b"")
+    config = scene.config("forget.toml", '[images]\nsource_buckets = ["faces"]\n[output]\nretention_days = 1\n')
+    forgotten = [session_id(1), ids(COUNT, 1)[0]]
+    scene.run("first.csv", 1)
+    assert scene.command("forget", *forgotten, "--with-source-images", "--config", config) == 0
+    assert [held_outside_plans(scene, one) for one in forgotten] == [[], []]
+    assert holders(store, forgotten[0]) == []
+    assert "Contents" not in s3.list_objects_v2(Bucket="faces")
+    assert scene.command("forget", *forgotten) == 0
+    assert scene.command("forget", "--expired", "--config", config) == 0
+    assert not list(store.list("sessions/"))
+    assert not list(store.list(f"rejects/dt={DT}/"))
+
+    with scene.monkeypatch.context() as patch:
+        patch.setattr(storage_s3, "_SINGLE_PUT_BYTES", 1_000)
+        patch.setattr(storage_s3, "_PART_BYTES", 1_000)
+        land(S3Store(scene.output, s3), [row(3), row(4)])
+        assert scene.command("forget", session_id(3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "use"), [("run", use_run_policy), ("analyst", use_analyst_policy), ("forget", use_forget_policy)]
+)
 def test_policy_allows_what_its_commands_call_and_nothing_else(
-    name: str,
-    use: Callable[..., None],
-    command: Callable[..., int],
-    s3: Any,
-    tmp_path: Path,
-    backends: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, use: Callable[[Scene, list[Need]], None], scene: Scene
 ) -> None:
     """Through a gate that denies what the policy does not allow; what nothing called is surplus."""
-    policy = Policy.read(name, **VALUES)
-    monkeypatch.setenv("LIVENESS_ETL__OUTPUT__KMS_KEY_ID", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{KEY}")
-    with gate(policy, backends, PRINCIPAL) as (url, denied):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        use(command, s3, tmp_path, monkeypatch, denied)
+    policy = scene.policy(name)
+    with scene.held_to(policy) as denied:
+        use(scene, denied)
     assert not denied
     surplus = policy.granted() - policy.used
     assert {granted for granted in surplus if granted[0] != ABORTED} == set()
-    assert name != "run" or any(used[0] == ABORTED for used in policy.used)
+    assert name == "analyst" or any(used[0] == ABORTED for used in policy.used)
+
+
+def test_sweep_that_may_not_erase_versions_says_what_to_do(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without two statements of run.json; the rows are out of landing all the same, and no id is told."""
+    manifest, forgotten = scene.manifest("in-flight.csv", 7), ids(COUNT, 7)[0]
+    whole = scene.policy("run")
+    policy = Policy([statement for statement in whole.statements if statement["Sid"] not in IN_FLIGHT])
+    with scene.held_to(policy) as denied:
+        sweep_and_forget(scene, manifest, forgotten)
+    assert {need.action for need in denied} == {"s3:ListBucketVersions"}
+    printed = capsys.readouterr()
+    assert "run the forget once more that erased sessions of 2026-03-01" in printed.err
+    assert forgotten not in printed.err + printed.out
+    with scene.held_to(scene.policy("forget")) as denied:
+        assert scene.command("forget", forgotten) == 0
+    assert not denied
+
+
+def test_verify_that_may_not_read_images_names_no_id(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path of an image holds one; the error says all but that."""
+    scene.run("first.csv", 1)
+    policy = scene.policy("run")
+    (read,) = (statement for statement in policy.statements if statement["Sid"] == "ReadTheOutput")
+    read["Resource"].remove(f"arn:aws:s3:::{scene.store.bucket}/team/liveness/images/*")
+    capsys.readouterr()
+    with scene.held_to(policy) as denied:
+        assert scene.command("verify", "--quiet") == 1
+    assert denied
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: cannot read {scene.output}/images/dt=2026-03-01/…/")
+    assert "s3:GetObject" in error
+    assert not any(one in error for one in ids(COUNT, 1))
+
+
+def test_forget_that_may_not_erase_names_no_id(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Landing, tables, images: it says where and what to grant, and nobody's id."""
+    scene.run("first.csv", 1)
+    everything = scene.policy("forget").statements
+    capsys.readouterr()
+    needed = ("ListAllVersions", "EraseAllVersions", "WriteItWithoutThem", "ReadWhatMayNameAPerson")
+    for sid, forgotten in zip(needed, ids(COUNT, 1), strict=False):
+        policy = Policy([statement for statement in everything if statement["Sid"] != sid])
+        with scene.held_to(policy) as denied:
+            assert scene.command("forget", forgotten) == 1
+        assert denied
+        printed = capsys.readouterr()
+        assert printed.err.startswith("error: cannot ")
+        assert forgotten not in printed.err + printed.out
 
 
 @pytest.mark.parametrize("table", ["rejects", "images", "landing", "_state", ".tmp"])
@@ -192,18 +362,13 @@ def test_analyst_cannot_write(table: str) -> None:
 
 
 def test_table_that_may_not_be_listed_is_an_error_where_it_is_read(
-    command: Callable[..., int],
-    s3: Any,
-    backends: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And its columns are known all the same."""
-    with gate(Policy.read("analyst", **VALUES), backends, PRINCIPAL) as (url, _):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        assert command("query", "--output", OUTPUT, "DESCRIBE rejects") == 0
-        assert command("query", "--output", OUTPUT, "SELECT count(*) FROM rejects") == 1
-    assert capsys.readouterr().err == f"error: cannot list {OUTPUT}/rejects/dt=: AccessDenied\n"
+    with scene.held_to(scene.policy("analyst")):
+        assert scene.command("query", "DESCRIBE rejects") == 0
+        assert scene.command("query", "SELECT count(*) FROM rejects") == 1
+    assert capsys.readouterr().err.startswith(f"error: cannot list {scene.output}/rejects/dt=: access denied")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
