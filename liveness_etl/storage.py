@@ -14,6 +14,7 @@ import stat
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,10 @@ def open_store(
     if uri.startswith("s3://"):
         from liveness_etl.storage_s3 import S3Store, s3_client
 
-        return S3Store(uri, s3_client(endpoint_url, region, profile), kms_key_id, expected_bucket_owner)
+        client = s3_client(endpoint_url, region, profile)
+        store = S3Store(uri, client, kms_key_id, expected_bucket_owner)
+        weakref.finalize(store, client.close)
+        return store
     scheme = urlsplit(uri).scheme
     if scheme == "file":
         uri = unquote(urlsplit(uri).path)

@@ -194,10 +194,10 @@ def job_for(tmp_path: Path, account_id: str, **source: object) -> Any:
 @pytest.mark.parametrize("role", [None, "arn:aws:iam::123456789012:role/reader"])
 @pytest.mark.parametrize("step", [check_source, source_client])
 def test_account_is_checked_before_the_first_call(
-    tmp_path: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, role: str | None, step: Any
+    tmp_path: Path, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, role: str | None, step: Any
 ) -> None:
     """At the start, and again where a sweep makes its client (which may be another machine); roles included."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_endpoint)
     given = {} if role is None else {"role_arn": role}
     step(job_for(tmp_path, "123456789012", **given), "default")
     with pytest.raises(UsageError) as raised:
@@ -207,13 +207,13 @@ def test_account_is_checked_before_the_first_call(
 
 
 def test_quota_of_a_wrong_account_is_not_asked_for(
-    tmp_path: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Service Quotas would be the first call with these credentials."""
     from liveness_etl.job import ceiling_of
 
     with listening() as (quotas, seen):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_endpoint)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_endpoint)
         monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", quotas)
         with pytest.raises(UsageError, match="expected_account_id"):
             ceiling_of(job_for(tmp_path, "210987654321"), "default")

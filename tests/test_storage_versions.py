@@ -9,10 +9,10 @@ from liveness_etl import storage_versions
 from liveness_etl.errors import StoreError
 from liveness_etl.storage import Purged, Store
 from liveness_etl.storage_s3 import S3Store
-from tests.load.erasing import kept, versioned
+from tests.load.erasing import kept, moto_store, versioned
 from tests.stored import paths, read, requests_of
 
-__all__ = ["versioned"]
+__all__ = ["moto_store", "versioned"]
 
 
 def put(store: Store, *names: str) -> None:
@@ -75,8 +75,9 @@ def test_a_prefix_goes_whole(store: Store) -> None:
     assert store.purge("a/dt=1/", current=True) == Purged()
 
 
-def test_more_versions_than_a_request_takes(versioned: S3Store, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_versions_than_a_request_takes(versioned: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Older ones go before what stands for their key, so that no crash in between brings one back."""
+    s3 = versioned._client
     monkeypatch.setattr(storage_versions, "_MOST_A_REQUEST", 3)
     for number in range(3):
         put(versioned, f"a/{number}", f"a/{number}", f"a/{number}")
@@ -99,8 +100,9 @@ def test_more_versions_than_a_request_takes(versioned: S3Store, s3: Any, monkeyp
     assert keys[0] >= 2  # both older ones of the first key
 
 
-def test_locked_version_is_said_without_its_key(s3: Any) -> None:
+def test_locked_version_is_said_without_its_key(moto_store: S3Store) -> None:
     """An Object Lock keeps it: one sentence, which names the prefix alone."""
+    s3 = moto_store._client
     bucket = f"locked-{time.time_ns()}"
     s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
     for _ in range(2):
@@ -124,8 +126,9 @@ def test_missing_bucket_is_said(s3: Any) -> None:
             use(S3Store("s3://no-such-bucket", s3))
 
 
-def test_exactly_one_version_is_erased(versioned: S3Store, s3: Any) -> None:
+def test_exactly_one_version_is_erased(versioned: S3Store) -> None:
     """The older of two: the newer one stays. Once more is no error."""
+    s3 = versioned._client
     first = s3.put_object(Bucket=versioned.bucket, Key="output/a", Body=b"1")["VersionId"]
     put(versioned, "a")
     for _ in range(2):
@@ -134,8 +137,9 @@ def test_exactly_one_version_is_erased(versioned: S3Store, s3: Any) -> None:
     assert read(versioned, "a") == b"content"
 
 
-def test_without_a_version_only_an_object_that_has_none_is_erased(versioned: S3Store, s3: Any, bucket: str) -> None:
+def test_without_a_version_only_an_object_that_has_none_is_erased(versioned: S3Store) -> None:
     """In a bucket that keeps versions nobody guesses which one; its neighbours in name do not matter."""
+    s3 = versioned._client
     put(versioned, "a")
     assert not versioned.erase_version("a", None)
     plain = S3Store(f"s3://plain-{time.time_ns()}", s3)

@@ -24,7 +24,12 @@ def write_report(output: Any, options: ReportOptions, html: Path | None, json_fi
         raise UsageError("--from is later than --to")
     if html is not None:
         charting_library()  # what is missing is said before minutes of reading
-    s3_options = {"endpoint_url": output.endpoint_url, "region": output.region, "profile": output.profile}
+    s3_options = {
+        "endpoint_url": output.endpoint_url,
+        "region": output.region,
+        "profile": output.profile,
+        "expected_bucket_owner": output.expected_bucket_owner,
+    }
     report = make_report(output.uri, options, **s3_options)
     if html is not None:
         _write(html, page(report))

@@ -56,7 +56,7 @@ class Output:
                 self.tags[path] = self.store.put(path, content)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rekognition_of_both_kinds() -> Iterator[LocalRekognition]:
     with LocalRekognition(BOTH_KINDS) as running:
         yield running
@@ -76,7 +76,7 @@ def made(store: Store, folder: Path, rekognition: LocalRekognition, **options: A
     return Output(store, manifest, options, kept, {entry.path: entry.etag for entry in store.list("")})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def output_in_folder(
     tmp_path_factory: pytest.TempPathFactory, rekognition_of_both_kinds: LocalRekognition, isolated_environment: None
 ) -> Output:
@@ -84,7 +84,7 @@ def output_in_folder(
     return made(LocalStore(folder / "out püt"), folder, rekognition_of_both_kinds)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def output_on_s3(
     tmp_path_factory: pytest.TempPathFactory,
     rekognition_of_both_kinds: LocalRekognition,
@@ -123,11 +123,12 @@ DAYS = tuple(DT + timedelta(days=number) for number in range(3))
 
 
 @pytest.fixture
-def options(store: Store, request: pytest.FixtureRequest) -> dict[str, Any]:
+def options(store: Store) -> dict[str, Any]:
     """What `connect` needs beside the output's address."""
     if not store.uri.startswith("s3://"):
         return {}
-    return {"endpoint_url": request.getfixturevalue("s3_endpoint"), "region": "us-east-1"}
+    assert isinstance(store, S3Store)
+    return {"endpoint_url": store._client.meta.endpoint_url, "region": "us-east-1"}
 
 
 def publish_days(store: Store) -> None:

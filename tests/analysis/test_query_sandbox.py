@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lake(published: Path, s3: Any, s3_endpoint: str) -> dict[str, Any]:
+def lake(published: Path, client_of: Callable[[str], Any], moto_endpoint: str) -> dict[str, Any]:
     """The same on S3: arguments of `fetch`. Beside the output are things that it must not read."""
+    s3 = client_of(moto_endpoint)
     s3.create_bucket(Bucket="sandbox")
     s3.create_bucket(Bucket="elsewhere")
     for path in published.rglob("*.parquet"):
@@ -55,7 +56,7 @@ def lake(published: Path, s3: Any, s3_endpoint: str) -> dict[str, Any]:
     for key in ("secret.csv", "output-secret/secret.csv", "output/landing/secret.csv", "output/sessions/secret.csv"):
         s3.put_object(Bucket="sandbox", Key=key, Body=f"a\n{SECRET}\n".encode())
     s3.put_object(Bucket="elsewhere", Key="secret.csv", Body=f"a\n{SECRET}\n".encode())
-    return {"output": "s3://sandbox/output", "endpoint_url": s3_endpoint, "region": "us-east-1"}
+    return {"output": "s3://sandbox/output", "endpoint_url": moto_endpoint, "region": "us-east-1"}
 
 
 @pytest.fixture

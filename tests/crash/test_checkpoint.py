@@ -17,7 +17,7 @@ from tests.running import SUCCEEDING, ids, read_rows, wait_until, write_manifest
 pytestmark = pytest.mark.slow
 
 CHECKPOINT_SECONDS = 2.0
-ASKED = ids(1200)
+ASKED = ids(2400)  # more than three sweeps can ask before they are killed
 
 
 @contextmanager

@@ -9,16 +9,16 @@ from liveness_etl.load.forget import expire
 from liveness_etl.storage import Store
 from liveness_etl.storage_s3 import S3Store
 from tests.landing_rows import image, land, row, session_id, sessions
-from tests.load.erasing import kept, versioned
+from tests.load.erasing import kept, moto_store, versioned
 from tests.stored import paths
 
-__all__ = ["versioned"]
+__all__ = ["moto_store", "versioned"]
 
 TODAY = date(2026, 1, 31)
 OLD, LAST, NEW = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 30)  # 31, 30 and 1 days ago
 
 
-@pytest.fixture(params=["folder_store", "s3_store", "versioned"])
+@pytest.fixture(params=["folder_store", "moto_store", "versioned"])
 def filled(request: pytest.FixtureRequest) -> Store:
     """Three partitions with images, published, and a run with rejects on each day."""
     store: Store = request.getfixturevalue(request.param)

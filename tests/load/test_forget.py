@@ -17,11 +17,11 @@ from liveness_etl.load.tombstones import FOLDER, put_tombstones, read_tombstones
 from liveness_etl.storage import LocalStore, Store, rescue_folder
 from liveness_etl.storage_s3 import S3Store
 from tests.landing_rows import DT, MORNING, NEXT_DAY, image, land, landed_ids, row, session_id, sessions, table
-from tests.load.erasing import Died, Dying, holders, versioned, write_private
+from tests.load.erasing import Died, Dying, holders, moto_store, versioned, write_private
 from tests.load.test_publish_overtaken import Interposed, once, without_lock
 from tests.stored import paths
 
-__all__ = ["versioned"]
+__all__ = ["moto_store", "versioned"]
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 ONE, TWO = session_id(1), session_id(2)
@@ -52,7 +52,7 @@ def assert_erased(store: Store) -> None:
     assert publish.is_current(store, DT, landing.read_landed(store, DT).fingerprint)
 
 
-@pytest.fixture(params=["folder_store", "s3_store", "versioned"])
+@pytest.fixture(params=["folder_store", "moto_store", "versioned"])
 def every_store(request: pytest.FixtureRequest) -> Store:
     """A folder, a bucket, and a bucket that keeps versions."""
     found: Store = request.getfixturevalue(request.param)

@@ -51,11 +51,10 @@ for name in ("botocore", "botocore.parsers", "botocore.endpoint", "boto3", "urll
 """
 RUN = f"{_LOUD}from liveness_etl.cli import main; main()"
 BUG = f"""{_LOUD}
-from liveness_etl.extract import rekognition
-def parse(session_id, answer):
-    content = answer.get("ReferenceImage", answer)
+from liveness_etl.extract import sweep
+def answer_row(*arguments, **options):
     raise KeyError("a bug")
-rekognition.parse_result = parse
+sweep.answer_row = answer_row
 from liveness_etl.cli import main; main()
 """
 
