@@ -102,7 +102,7 @@ class Hostile(socketserver.ThreadingTCPServer):
 def hostile(scripts: Mapping[str, Send] | None = None) -> Iterator[Hostile]:
     """A running server."""
     with Hostile(scripts or {}) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
             yield server

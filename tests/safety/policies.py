@@ -194,7 +194,7 @@ def gate(policy: Policy, backends: Mapping[str, str], principal: str) -> Iterato
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}", denied
