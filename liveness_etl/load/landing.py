@@ -68,11 +68,13 @@ def append_part(store: Store, dt: date, name: str, content: bytes) -> None:
 
 
 def list_partitions(store: Store) -> list[date]:
-    """The partitions that have landing parts, oldest first; a folder whose name holds no date is none."""
+    """The partitions that have landing parts, oldest first; a folder whose name is not one of ours is none."""
     found = set()
     for name in {PurePosixPath(entry.path).parts[1] for entry in store.list("landing/dt=")}:
         with suppress(ValueError):
-            found.add(date.fromisoformat(name.removeprefix("dt=")))
+            dt = date.fromisoformat(name.removeprefix("dt="))
+            if name == f"dt={dt.isoformat()}":  # fromisoformat takes 20260301 too
+                found.add(dt)
     return sorted(found)
 
 
@@ -83,7 +85,13 @@ def read_landed(store: Store, dt: date) -> Landed:
     for part in parts:
         if stem(part).startswith(FOLD_MARK):
             with opened(store, part) as file:
-                origins[part.path] = frozenset(json.loads(file.schema_arrow.metadata[FOLDED_KEY]))
+                named = file.schema_arrow.metadata.get(FOLDED_KEY)
+            if named is None:
+                raise StoreError(
+                    f"{store.uri}/{part.path} does not name the parts that it replaces: "
+                    "restore it from a backup or move it away, then publish again"
+                )
+            origins[part.path] = frozenset(json.loads(named))
     folded = frozenset().union(*origins.values())
     covered = tuple(part for part in parts if stem(part) in folded)
     every = folded | {stem(part) for part in parts if part.path not in origins}

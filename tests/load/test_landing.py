@@ -79,10 +79,18 @@ def test_partitions_are_listed_by_date(store: Store) -> None:
     for day in (3, 1, 2):
         land(store, [row()], dt=date(2026, 1, day))
     store.put("landing/dt=2026-01-01 (copy)/x.parquet", b"")
+    store.put("landing/dt=20260104/x.parquet", b"")
     store.put("landing/README.txt", b"")
     store.put(f"{FOLDER}notes.txt", b"")
     assert landing.list_partitions(store) == [date(2026, 1, day) for day in (1, 2, 3)]
     assert len(landing.read_landed(store, DT).parts) == 1
+
+
+def test_fold_that_does_not_name_its_parts_is_said(store: Store) -> None:
+    """Nobody can tell whether its rows are there twice."""
+    land(store, [row()], name="fold-made-by-somebody-else")
+    with pytest.raises(StoreError, match="does not name the parts that it replaces: restore it"):
+        landing.read_landed(store, DT)
 
 
 def test_fold_makes_one_part_of_many(store: Store) -> None:
