@@ -15,7 +15,6 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from liveness_etl.analysis.objects import open_dataset
 from liveness_etl.analysis.views import results_sql
 from liveness_etl.errors import StoreError, UsageError
 from liveness_etl.storage import Store, open_store
@@ -168,6 +167,8 @@ def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) 
     if not entries:
         connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE false")
     elif store.uri.startswith("s3://") or re.search(r"[*?[]", store.uri):  # which DuckDB would take for a pattern
+        from liveness_etl.analysis.objects import open_dataset  # pyarrow.dataset takes a quarter of a second to import
+
         connection.register(table, open_dataset(store, entries, SCHEMAS[table]))
     else:
         pattern = f"{store.uri}/{table}/dt=*/{'*' if name == '.parquet' else ''}{name}".replace("'", "''")
