@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,3 +140,13 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty state folder for one test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End with the tests' own exit status. A whole run loads a dozen native libraries with threads of their own, and
+    the interpreter was seen to die of SIGSEGV while it took them down, when all results had been told."""
+    session = config.pluginmanager.get_plugin("session")
+    if session is not None and not hasattr(config, "workerinput"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(session.exitstatus))
