@@ -62,7 +62,7 @@ def keep_images(settings: Settings) -> KeepImages:
     return images.store_images(store, prefix)
 
 
-def image_places(settings: Settings) -> list[tuple[Store, str]]:
+def image_places(settings: Settings) -> list[images.ImagePlace]:
     """Where stored images may be (a store and a prefix in it): below the output, and last where new ones go."""
     places = [(open_output(settings), "images/")]
     if settings.images.uri is not None:

@@ -21,12 +21,12 @@ import pyarrow as pa
 
 from liveness_etl.analysis.findings import Finding
 from liveness_etl.analysis.verify_ids import verify_ids, write_wanted
-from liveness_etl.analysis.verify_images import ImagePlace
 from liveness_etl.analysis.verify_layout import read_partitions
 from liveness_etl.analysis.verify_partition import Options, VerifiedPartition, verify_partition
 from liveness_etl.analysis.verify_records import verify_records
 from liveness_etl.analysis.verify_rows import Forgotten
 from liveness_etl.errors import UsageError
+from liveness_etl.load.images import ImagePlace
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.transform.tables import SCHEMAS
 

@@ -22,6 +22,7 @@ from liveness_etl.analysis.findings import EXAMPLES, Finding, finding
 from liveness_etl.analysis.verify_rows import parquet_sql
 from liveness_etl.engine import open_engine
 from liveness_etl.errors import Missing, StoreError
+from liveness_etl.load.images import ImagePlace
 from liveness_etl.load.publish import table_path
 from liveness_etl.storage import Store
 
@@ -31,9 +32,6 @@ _CHUNK_BYTES: Final = 1024 * 1024
 _LISTED_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 4_096
 _SESSION_FOLDER: Final = re.compile(r"(/dt=[\d-]+/)[^/:]+")
-
-ImagePlace = tuple[Store, str]
-"""Where images are stored: below a prefix of a store."""
 
 
 @contextlib.contextmanager

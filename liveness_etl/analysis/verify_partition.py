@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liveness_etl.analysis.findings import Finding
-from liveness_etl.analysis.verify_images import ImagePlace, verify_images
+from liveness_etl.analysis.verify_images import verify_images
 from liveness_etl.analysis.verify_landing import verify_landing
 from liveness_etl.analysis.verify_rows import Forgotten
 from liveness_etl.analysis.verify_tables import verify_tables
 from liveness_etl.errors import Missing, StoreError
 from liveness_etl.load import landing, publish
+from liveness_etl.load.images import ImagePlace
 from liveness_etl.storage import Entry, LocalStore, Store
 from liveness_etl.transform.tables import TABLES
 

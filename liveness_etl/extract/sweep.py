@@ -275,7 +275,6 @@ class Sweep:
             self._governor.answered(time.monotonic(), started=started, throttled=False)
             self._breaker.answered()
             count_members(self.counts.unmodelled_members, answer.unmodelled)
-        with self._changed:
             pending.answered = answer.result, fetched_at
             self._keeping += 1
         try:

@@ -18,15 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liveness_etl.load import landing, rewrite
-from liveness_etl.load.images import erase_images
+from liveness_etl.load.images import ImagePlace, erase_images
 from liveness_etl.load.landing_writer import forget_rescued
 from liveness_etl.load.lease import read_holders
 from liveness_etl.load.tombstones import put_tombstones, read_tombstones
 from liveness_etl.storage import Purged, Store
 from liveness_etl.transform import tables
-
-ImagePlace = tuple[Store, str]
-"""Where images are stored: a store, and a prefix in it that is empty or ends in `/`."""
 
 EraseSource = Callable[[str, str, str | None], bool]
 """Erases an S3Object (bucket, name, version); False where it does not know which version. Raises StoreError."""

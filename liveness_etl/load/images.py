@@ -22,6 +22,9 @@ from liveness_etl.transform.result import Answer, Image, KeepImages, SessionResu
 
 log = logging.getLogger(__name__)
 
+ImagePlace = tuple[Store, str]
+"""Where images are stored: a store, and a prefix in it that is empty or ends in `/`."""
+
 _PARTITIONS_AT_ONCE: Final = 8
 _PATIENCE_SECONDS: Final = 60.0
 
