@@ -29,16 +29,16 @@ def results_schema(attributes: Sequence[str] = ()) -> pa.Schema:
     return pa.schema(
         [
             *tables.SESSIONS,
-            _field("challenge_type", pa.string(), "Challenge.Type"),
-            _field("challenge_version", pa.string(), "Challenge.Version"),
-            _field("reference_image_uri", pa.string(), "where the reference image is"),
-            *(_field(f"reference_box_{side}", pa.float64(), "of the reference image, a ratio") for side in _SIDES),
+            _field("challenge_type", pa.string(), "type in challenges"),
+            _field("challenge_version", pa.string(), "version in challenges"),
+            _field("reference_image_uri", pa.string(), "image_uri of the reference image; NULL: none was kept"),
+            *(_field(f"reference_box_{side}", pa.float64(), f"box_{side} of the reference image") for side in _SIDES),
             _field("audit_image_count", pa.int64(), "audit images returned; 0 without an answer"),
             _field("feedback_codes", pa.list_(pa.string()), "Feedback.Code in the answer's order; empty without any"),
             _field(
                 "is_final",
                 pa.bool_(),
-                "whether a run asks its source again: true no, false yes, NULL only landing tells",
+                "true: no run asks its source for it again; false: the next one does; NULL: only landing tells",
             ),
             _field("age_at_fetch_seconds", pa.float64(), "fetched_at - created_at"),
             *(
