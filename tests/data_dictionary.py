@@ -59,7 +59,7 @@ def _table(name: str, fields: list[pa.Field]) -> str:
     for field in fields:
         null = "" if field.nullable else "never"
         comment = field.metadata[b"comment"].decode().replace("|", "\\|")
-        lines.append(f"| `{field.name}` | {_arrow(field.type)} | {ATHENA[field.type]} | {null} | {comment} |")
+        lines.append(f"| `{field.name}` | `{_arrow(field.type)}` | `{ATHENA[field.type]}` | {null} | {comment} |")
     return "\n".join([*lines, "", "</details>", ""])
 
 
@@ -68,7 +68,7 @@ def _arrow(kind: pa.DataType) -> str:
         return f"list[{kind.value_type}]"
     if pa.types.is_map(kind):
         return f"map[{kind.key_type}, {kind.item_type}]"
-    return str(kind)
+    return "date32" if pa.types.is_date(kind) else str(kind)
 
 
 def with_dictionary(readme: str) -> str:

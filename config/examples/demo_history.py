@@ -1,10 +1,9 @@
 """Two weeks of made-up sessions to try queries and the notebook on: `python config/examples/demo_history.py FOLDER`.
 
-Writes FOLDER/manifest.csv and FOLDER/liveness.toml and runs `liveness-etl` with them, against LocalRekognition, which
-makes up the answers: 2,800 sessions of 700 people, created from 2026-03-02 to 2026-03-15 and asked of two sources. A few
-lines of the manifest are malformed, a few do not say when their session was created, and some calls fail at first.
-Takes about ten seconds; the tables are in FOLDER. Nothing in these scores is to be found out but what a stand-in
-invents: see `liveness_etl/local/answers.py`.
+Writes FOLDER/manifest.csv and FOLDER/liveness.toml and runs `liveness-etl` with them against LocalRekognition, which
+makes up the answers: 2,800 sessions of 700 people, created from 2026-03-02 to 2026-03-15 and asked of two sources. Some
+lines of the manifest are malformed, some do not say when their session was created, and some calls fail at first.
+Takes about ten seconds; the tables are in FOLDER. What these scores show is what the stand-in invents, no more.
 """
 
 import csv
