@@ -16,7 +16,7 @@ from liveness_etl.storage import Entry, Store
 def open_dataset(store: Store, entries: list[Entry], schema: pa.Schema) -> ds.Dataset:
     """The Parquet files of one table, with `dt` out of their paths as a date. They are opened when they are read."""
     partitioning = ds.partitioning(pa.schema([("dt", pa.date32())]), flavor="hive")
-    return ds.FileSystemDataset(
+    return _Current(
         [
             _FORMAT.make_fragment(entry.path, fs.PyFileSystem(_Objects(store)), partitioning.parse(entry.path))
             for entry in entries
@@ -25,6 +25,17 @@ def open_dataset(store: Store, entries: list[Entry], schema: pa.Schema) -> ds.Da
         _FORMAT,
         fs.PyFileSystem(_Objects(store)),
     )
+
+
+class _Current(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+    """Files as they are when they are read, each time.
+
+    Arrow keeps the footers that it has read, and with an old one it would read the pages of a file that a publish has
+    replaced since. DuckDB scans through `scanner`.
+    """
+
+    def scanner(self, **options: Any) -> ds.Scanner:
+        return super().scanner(**options, cache_metadata=False)
 
 
 _FORMAT = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))

@@ -195,6 +195,9 @@ def translated() -> Iterator[None]:
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
     except duckdb.Error as error:
+        if of_store := re.search(r"^liveness_etl\.errors\.(\w+): (.+)$", str(error), re.MULTILINE):  # through Arrow
+            repeat = ": a publish replaced it meanwhile, so run the query again" if of_store[1] == "Missing" else ""
+            raise StoreError(f"cannot read the tables: {of_store[2]}{repeat}") from None
         if _UNLISTED in str(error):
             raise StoreError(str(error).rpartition(_UNLISTED)[2].splitlines()[0]) from None
         raise UsageError(str(error).partition("\n\nStack Trace")[0].strip()) from None
