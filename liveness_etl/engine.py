@@ -33,7 +33,8 @@ def open_engine(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConn
         }
     )
     with connection:
-        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        connection.execute("SET TimeZone = 'UTC'")
+        hide_progress(connection)
         try:
             yield connection
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
@@ -41,3 +42,9 @@ def open_engine(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConn
                 f"DuckDB ran out of memory or of disk in {folder}: {str(error).splitlines()[0]}; "
                 "free some, or raise publish.memory_limit"
             ) from None
+
+
+def hide_progress(connection: duckdb.DuckDBPyConnection) -> None:
+    """No progress bar of DuckDB's. In a notebook it has none without ipywidgets, and fails to be told so."""
+    with contextlib.suppress(duckdb.InvalidInputException):
+        connection.execute("SET enable_progress_bar = false")

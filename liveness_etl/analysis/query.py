@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from liveness_etl.analysis.views import results_sql
+from liveness_etl.engine import hide_progress
 from liveness_etl.errors import StoreError, UsageError
 from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.tables import SCHEMAS
@@ -49,7 +50,8 @@ def connect(
         }
     )
     weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    hide_progress(connection)
     # DuckDB 1.5.5 fails with an internal error on min(dt): it takes the partition column for one of the file's.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
     if memory_limit is not None:
