@@ -112,24 +112,30 @@ curves = pd.concat(
     for (kind, version), of in scored.groupby(challenge)
 )
 curves["distance"] = curves["distance"].clip(lower=0.001).astype(float)
-alt.Chart(curves).mark_line().encode(distance_axis(), alt.Y("share:Q"), color="challenge:N")
+colours = alt.Scale(range=["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"])  # Okabe and Ito's
+alt.Chart(curves).mark_line().encode(
+    distance_axis(),
+    alt.Y("share:Q", title="share of scored sessions"),
+    alt.Color("challenge:N", scale=colours, legend=alt.Legend(labelLimit=0)),
+)
 
 # %% [markdown]
 # ## Day by day
-# Half of a day's scores lie between the inner lines of the table, nine tenths in the band. A day that stands out is a
+# Of a day's scores four fifths lie in the wide band and half of them in the narrow one. A day that stands out is a
 # reason to look at releases, lighting and attacks; `liveness-etl report` tests for drift.
 
 # %%
-days = scored.groupby("dt")["distance"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).unstack().add_prefix("p")
+days = scored.groupby("dt")["distance"].quantile([0.1, 0.25, 0.5, 0.75, 0.9]).unstack()
+days.columns = [f"p{100 * share:.0f}" for share in days.columns]
 days["scored"] = scored.groupby("dt").size()
 days["requested"] = sessions.groupby("dt").size()
 print(days.round(3).to_string())
-band = days.clip(lower=0.001).astype(float).reset_index().rename(columns=lambda name: name.replace("0.", ""))
-band["dt"] = pd.to_datetime(band["dt"])
-alt.Chart(band).mark_area(opacity=0.4).encode(
-    alt.X("dt:T", title="day"),
-    alt.Y("p05:Q", scale=alt.Scale(type="log"), title="100 − confidence, 5 % to 95 %"),
-    alt.Y2("p95:Q"),
+drawn = alt.Chart(days.clip(lower=0.001).astype(float).reset_index().assign(dt=lambda of: pd.to_datetime(of["dt"])))
+day, log = alt.X("dt:T", title="day"), alt.Scale(type="log")
+alt.layer(
+    drawn.mark_area(opacity=0.25).encode(day, alt.Y("p10:Q", scale=log, title="100 − confidence"), alt.Y2("p90:Q")),
+    drawn.mark_area(opacity=0.45).encode(day, alt.Y("p25:Q", scale=log), alt.Y2("p75:Q")),
+    drawn.mark_line().encode(day, alt.Y("p50:Q", scale=log)),
 )
 
 # %% [markdown]

@@ -109,7 +109,7 @@ def test_its_quantiles_are_those_of_the_files(ran: Ran, files: Files) -> None:
         assert any(list(map(float, line[1:])) == pytest.approx(expected, abs=6e-4) for line in lines), kind
     for dt in {row["dt"] for row in files.sessions}:
         rows = [row for row in files.sessions if row["dt"] == dt]
-        expected = [*distances(rows, 0.05, 0.25, 0.5, 0.75, 0.95), len(scores(rows)), len(rows)]
+        expected = [*distances(rows, 0.1, 0.25, 0.5, 0.75, 0.9), len(scores(rows)), len(rows)]
         assert list(map(float, ran.after(f"{dt} "))) == pytest.approx(expected, abs=6e-4)
 
 
