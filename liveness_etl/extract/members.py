@@ -5,12 +5,13 @@ the characters that do not belong there, and a member that the model does not kn
 for results: one parse, stricter, and at half the cost where images come inline.
 """
 
-import binascii
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+import pybase64
 
 from liveness_etl.extract.retry import CallFailed
 
@@ -135,7 +136,7 @@ def _number(value: Any, path: str, unmodelled: set[str]) -> int | float:
 
 def _blob(value: Any, path: str, unmodelled: set[str]) -> bytes:
     try:
-        return binascii.a2b_base64(_text(value, path, unmodelled), strict_mode=True)
+        return pybase64.b64decode(_text(value, path, unmodelled), validate=True)
     except ValueError:
         raise CallFailed("UnreadableAnswer", f"{path[:-1]} is no base64") from None
 
