@@ -73,7 +73,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory, output: Path) -> Iterator[An
     for name in SCHEMAS:
         session.sql(f"MSCK REPAIR TABLE liveness.{name}")
     yield session
+    gateway = session.sparkContext._gateway
     session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()  # the JVM, with its gigabyte, would else live as long as the tests
+    assert gateway.proc.wait(60) is not None
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

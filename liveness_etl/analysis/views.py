@@ -114,9 +114,7 @@ CONFIDENCE_DAILY: Final = pa.schema(
         _field("scored", pa.int64(), "of the sessions, those with a confidence"),
         _field("unscored_share", pa.float64(), "1 - scored / sessions"),
         *(
-            _field(
-                f"confidence_p{percent:02d}", pa.float64(), "approximate percentile of the confidences; NULL without"
-            )
+            _field(f"confidence_p{percent:02d}", pa.float64(), "approximate percentile of confidence; NULL if unscored")
             for percent in _PERCENTILES
         ),
         _field("threshold", pa.float64(), "report.threshold when this view was made"),
@@ -172,9 +170,8 @@ def _attribute_columns(attributes: Sequence[str], dialect: Dialect) -> dict[str,
         column = _column(name, dialect)
         other = taken.setdefault(column.lower(), name)
         if other != name:
-            how = "case" if other.lower() == name.lower() else "case and punctuation"
             raise UsageError(
-                f"attributes {other!r} and {name!r} differ in {how} alone, which columns of results cannot: "
+                f"attributes {other!r} and {name!r} would both be the column {column.lower()} of results: "
                 "leave one of them out of manifest.attributes"
             )
         columns[column] = name
