@@ -35,6 +35,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+catalog = typer.Typer(help="Tell Athena of the tables.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(catalog, name="catalog")
+
 ManifestArgument = Annotated[
     str | None,
     typer.Argument(
@@ -69,6 +72,7 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG;
 LogFormatOption = Annotated[
     str | None, typer.Option("--log-format", metavar="text|json", help="Form of the log lines.")
 ]
+DatabaseOption = Annotated[str, typer.Option("--database", metavar="NAME", help="Database in the Glue catalog.")]
 
 
 _signalled = threading.Event()
@@ -323,6 +327,29 @@ def report(
     )
     for line in write_report(settings.output, options, html, json_file):
         typer.echo(line)
+
+
+@catalog.command("ddl")
+def catalog_ddl(
+    output: OutputOption = None, database: DatabaseOption = "liveness", config: ConfigOption = None
+) -> None:
+    """Print Athena's DDL of the tables and views, statement by statement. Calls nothing."""
+    from liveness_etl import catalog_command
+
+    catalog_command.print_ddl(_settings(config, output, None, True, False, None), database)
+
+
+@catalog.command("sync")
+def catalog_sync(
+    output: OutputOption = None,
+    database: DatabaseOption = "liveness",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what differs, and change nothing.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make the tables and views in Glue, or change what differs; never drops a column. Prints what it changes."""
+    from liveness_etl import catalog_command
+
+    catalog_command.sync(_settings(config, output, None, True, False, None), database, dry_run=dry_run)
 
 
 @app.command("local-rekognition")
