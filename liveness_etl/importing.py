@@ -196,16 +196,12 @@ def _read(
         name = "standard input" if file.uri == STANDARD_INPUT else without_query(file.uri)
         form = format_of(file.uri) or Format("json")
         with _opened(file, inputs) as raw:
-            pieces = read_pieces(raw, form.compression, name, digest, _PIECE_BYTES) if _has_bytes(file) else ()
+            pieces = read_pieces(raw, form.compression, name, digest, _PIECE_BYTES)
             yield from read_copies(_limited(pieces, name, options.max_bytes), name, options, rules, read_members)
 
 
 def _opened(file: InputFile, inputs: Inputs | None) -> AbstractContextManager[BinaryIO]:
     return nullcontext(sys.stdin.buffer) if file.uri == STANDARD_INPUT else open_stored(file, inputs)
-
-
-def _has_bytes(file: InputFile) -> bool:
-    return file.size > 0 or file.uri == STANDARD_INPUT  # an empty file is no whole .gz
 
 
 def _limited(pieces: Iterable[bytes], name: str, max_bytes: int) -> Iterator[bytes]:

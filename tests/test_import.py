@@ -2,9 +2,8 @@
 
 import base64
 import gzip
+import io
 import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ import boto3
 import pytest
 
 from liveness_etl import pipeline
+from liveness_etl.cli import main
 from liveness_etl.errors import LivenessError, StoreError, UsageError
 from liveness_etl.extract.ask import IMAGE_NOT_STORED
 from liveness_etl.importing import ImportReport, import_answers
@@ -23,6 +23,7 @@ from liveness_etl.job import Job
 from liveness_etl.load.landing import list_partitions
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.settings import load_settings
+from liveness_etl.show_command import show
 from liveness_etl.storage_s3 import S3Store
 from tests.running import CREATED_AT, DT, asks, ids, make_job, read_rows, write_manifest
 from tests.safety.canary import MARKER, search, sightings
@@ -125,17 +126,23 @@ def sums_hold(report: ImportReport) -> bool:
     )
 
 
-def cli(*arguments: str | Path, given: bytes | None = None) -> tuple[int, str]:
-    """Exit code and standard error of `import` in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "liveness_etl", "import", *map(str, arguments)],
-        input=given,
-        capture_output=True,
-        timeout=60,
-        env=os.environ,
-        check=False,
-    )
-    return done.returncode, done.stderr.decode()
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `import` in this process: its exit code and standard error. `given` is standard input."""
+
+    def run(*arguments: str | Path, given: bytes = b"") -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["liveness-etl", "import", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, capsys.readouterr().err
+
+    return run
 
 
 # As if they had been swept
@@ -239,7 +246,9 @@ def test_best_copy_of_an_id_wins_wherever_it_stands(tmp_path: Path, output: Path
 # What is refused
 
 
-def test_bad_lines_are_rejected_with_their_number_and_the_rest_lands(tmp_path: Path, output: Path) -> None:
+def test_bad_lines_are_rejected_with_their_number_and_the_rest_lands(
+    cli: Command, tmp_path: Path, output: Path
+) -> None:
     """In the table rejects, without the line; in words on standard error, with the first of each kind."""
     one, two = ids(2)
     copies = tmp_path / "copies.jsonl"
@@ -280,7 +289,7 @@ def test_file_without_any_answer_is_wrong_usage(tmp_path: Path, output: Path) ->
     ],
 )
 def test_wrong_usage_is_one_sentence_and_leaves_no_trace(
-    arguments: list[str], sentence: str, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Command, arguments: list[str], sentence: str, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 2, and neither a record nor a row."""
     for name in ("copies.csv", "copies.jsonl"):
@@ -305,14 +314,15 @@ def test_more_bytes_than_the_limit_are_refused(tmp_path: Path, output: Path) -> 
 
 def test_empty_file_is_an_empty_import(tmp_path: Path, output: Path) -> None:
     """Exit code 0, a record, no partition."""
-    for name in ("none.jsonl", "none.jsonl.gz"):
-        (tmp_path / name).touch()
-    report = do_import(output, tmp_path / "none.jsonl", tmp_path / "none.jsonl.gz")
+    files = [tmp_path / name for name in ("none.jsonl", "none.jsonl.gz", "none.jsonl.zst")]
+    for file in files:
+        file.touch()
+    report = do_import(output, *files)
     assert (report.exit_code, report.row["lines"], report.row["completed"]) == (0, 0, True)
     assert not read_rows(output, "landing")
 
 
-def test_standard_input_is_read(answers: Sequence[dict[str, Any]], output: Path, tmp_path: Path) -> None:
+def test_standard_input_is_read(cli: Command, answers: Sequence[dict[str, Any]], output: Path, tmp_path: Path) -> None:
     """`jq -c … | liveness-etl import -`; the record goes to --summary."""
     content = "".join(map(as_base64, answers)).encode() + b"no answer\n"
     summary = tmp_path / "summary.json"
@@ -403,7 +413,7 @@ def test_stopped_import_keeps_what_has_landed(answers: Sequence[dict[str, Any]],
 
 @pytest.mark.parametrize("form", [as_python, as_base64, as_the_cli])
 def test_image_bytes_reach_the_image_store_alone(
-    form: Callable[[dict[str, Any]], str], tmp_path: Path, output: Path
+    cli: Command, form: Callable[[dict[str, Any]], str], tmp_path: Path, output: Path
 ) -> None:
     """Neither a row, nor a reject, nor a word: of good answers, of broken ones, and of what is no answer."""
     one, two, three = ids(3)
@@ -421,16 +431,12 @@ def test_image_bytes_reach_the_image_store_alone(
 
 
 def test_show_does_not_say_of_a_copy_that_it_was_never_asked(
-    answers: Sequence[dict[str, Any]], tmp_path: Path, output: Path
+    answers: Sequence[dict[str, Any]], tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When it came is what nobody told."""
     do_import(output, write_copies(tmp_path / "copies.jsonl", answers[:1]))
-    shown = subprocess.run(
-        [sys.executable, "-m", "liveness_etl", "show", answers[0]["SessionId"], "--output", str(output)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout
+    capsys.readouterr()
+    show(load_settings(None, {"output.uri": str(output)}, environ={}).output, answers[0]["SessionId"], "table")
+    shown = capsys.readouterr().out
     assert "at an unknown time" in shown
     assert "never asked" not in shown

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -31,9 +32,15 @@ def read(
     *pieces: bytes | str, rules: Rules = RULES, options: ManifestOptions | None = None
 ) -> tuple[list[Copy], list[tuple[int, str]]]:
     """The copies in a file, and the numbers and reasons of its rejects."""
+    return read_all((piece.encode() if isinstance(piece, str) else piece for piece in pieces), rules, options)
+
+
+def read_all(
+    pieces: Iterable[bytes], rules: Rules = RULES, options: ManifestOptions | None = None
+) -> tuple[list[Copy], list[tuple[int, str]]]:
+    """The same of a file that is made while it is read."""
     found, rejects = [], []
-    content = (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
-    for copies in read_copies(content, "copies.jsonl", options or ManifestOptions(), rules, READ):
+    for copies in read_copies(pieces, "copies.jsonl", options or ManifestOptions(), rules, READ):
         found += copies.found
         rejects += [(row["line_number"], row["reason"]) for row in copies.rejects.to_pylist()]
         assert {row["manifest_uri"] for row in copies.rejects.to_pylist()} <= {"copies.jsonl"}
@@ -70,13 +77,32 @@ def test_broken_document_costs_only_itself() -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 4])
-def test_document_that_is_too_long_is_refused_in_bounded_memory(indent: int | None) -> None:
-    """Whatever stands in it, over however many lines; what follows is read."""
+def test_document_that_is_too_long_is_refused(indent: int | None) -> None:
+    """On one line or on many; what follows is read."""
     long = json.dumps(answer(Long=["x" * 1_000] * (MAX_DOCUMENT_BYTES // 1_000)), indent=indent) + "\n"
     text = (long + lines(answer(TWO))).encode()
     found, rejects = read(*(text[at : at + 500_000] for at in range(0, len(text), 500_000)))
     assert session_ids(found) == [TWO]
     assert rejects == [(1, f"is longer than {MAX_DOCUMENT_BYTES:,} bytes")]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_document_without_an_end_takes_bounded_memory(end: bytes) -> None:
+    """All on one line, or indented over any number of them."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"{\n"
+        for _ in range(8 * MAX_DOCUMENT_BYTES // 500_000):
+            yield b" " + b"x" * 500_000 + end
+
+    tracemalloc.start()
+    try:
+        found, rejects = read_all(pieces())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found, [number for number, _ in rejects]) == ([], [1])
+    assert peak < 5 * MAX_DOCUMENT_BYTES
 
 
 def documents() -> st.SearchStrategy[bytes]:
