@@ -16,6 +16,7 @@ import boto3
 import botocore.config
 import botocore.exceptions as boto_errors
 import botocore.handlers
+import botocore.session
 
 from liveness_etl.aws import make_client
 from liveness_etl.errors import UsageError
@@ -97,6 +98,12 @@ def rekognition_client(
     read = read_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
     client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", read)
     return client
+
+
+def answer_shape() -> Any:
+    """botocore's model of an answer. Makes no client, and needs neither a region nor credentials."""
+    service = botocore.session.get_session().get_service_model("rekognition")
+    return service.operation_model(_OPERATION).output_shape
 
 
 def check_reachable(endpoint_url: str, timeout_seconds: float) -> None:

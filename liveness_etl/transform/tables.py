@@ -29,7 +29,9 @@ _STATUS: Final = _field("status", pa.string(), "Status of the API; NULL where no
 _CONFIDENCE: Final = _field("confidence", pa.float64(), "0-100 as returned; NULL where absent")
 _SDK_TYPE: Final = _field("sdk_type", pa.string(), "Metadata.SDKType, self-reported by the client")
 _CREATED_AT: Final = _field("created_at", _TIME, "when the session was created, from the manifest")
-_FETCHED_AT: Final = _field("fetched_at", _TIME, "when this answer came")
+_FETCHED_AT: Final = _field(
+    "fetched_at", _TIME, "when this answer came; NULL where it was never asked, or a copy does not tell"
+)
 _ATTEMPTS: Final = _field("attempts", pa.int32(), "calls that this answer took", nullable=False)
 _ERROR_CODE: Final = _field("error_code", pa.string(), "AWS error code or ours; NULL where all is well")
 _ERROR_MESSAGE: Final = _field("error_message", pa.string(), "with account numbers and ARNs masked")

@@ -193,6 +193,12 @@ def use_run_policy(scene: Scene, denied: list[Need]) -> None:
     assert scene.command("show", ids(COUNT, 1)[0]) == 0
     assert scene.command("verify") == 0
     assert scene.command("verify", "--manifest", third) == 0
+    scene.s3.put_object(
+        Bucket="backend",
+        Key="liveness/manifests/copies/1.jsonl",
+        Body=json.dumps({"SessionId": ids(1, 9)[0], "Status": "FAILED", "ReferenceImage": {"Bytes": "b'face'"}}),
+    )
+    assert scene.command("import", f"{MANIFESTS}copies/", "--date", "2026-03-01", *here) == 0
 
     role = scene.config(
         "role.toml", f'[sources.default]\nrole_arn = "arn:aws:iam::{ACCOUNT}:role/{ROLE}"\nregion = "{REGION}"\n'
