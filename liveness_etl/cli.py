@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -34,6 +34,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+catalog = typer.Typer(help="Tell Athena of the tables.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(catalog, name="catalog")
 
 ManifestArgument = Annotated[
     str | None,
@@ -69,6 +72,7 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG;
 LogFormatOption = Annotated[
     str | None, typer.Option("--log-format", metavar="text|json", help="Form of the log lines.")
 ]
+DatabaseOption = Annotated[str, typer.Option("--database", metavar="NAME", help="Database in the Glue catalog.")]
 
 
 _signalled = threading.Event()
@@ -121,13 +125,7 @@ def run(
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
     job = _job(command, manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
     report = _report(job, quiet)
-    if summary is not None:
-        from liveness_etl.display import record_json
-
-        try:
-            summary.write_text(record_json(report.row) + "\n")
-        except OSError as error:
-            raise LivenessError(f"the run is done, but {summary} cannot be written: {error.strerror}") from None
+    _write_summary(summary, report.row)
     raise typer.Exit(report.exit_code)
 
 
@@ -174,6 +172,45 @@ def publish(
         typer.echo("Nothing has been landed there.", err=True)
     for dt in partitions:
         display.show_published(pipeline.publish_partition(settings, dt, rebuild=rebuild))
+
+
+@app.command("import")
+def import_answers(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Files, globs or s3:// addresses with answers of GetFaceLivenessSessionResults as boto3 or the AWS "
+            "CLI give them (.jsonl, .ndjson, .json; .gz, .zst); - is standard input.",
+        ),
+    ],
+    run_date: Annotated[
+        str, typer.Option("--date", metavar="YYYY-MM-DD", help="Partition of answers without created_at.")
+    ],
+    output: OutputOption = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="Which of [sources] gave the answers that name none.")
+    ] = None,
+    config: ConfigOption = None,
+    region: RegionOption = None,
+    summary: SummaryOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Land answers that a backend has read already, as if they had been swept. Publish afterwards."""
+    from liveness_etl import import_command, importing
+    from liveness_etl.job import Job
+
+    settings = _settings(config, output, None, quiet, verbose, log_format)
+    sources = settings.sources_or_default(region)
+    job = Job("import", import_command.name_of_all(files), settings, sources, _date("--date", run_date))
+    options = {} if quiet else {"progressed": import_command.answers_done()}
+    with _draining() as stop:
+        report = importing.import_answers(job, files, source=source, stop=stop, **options)
+    import_command.show_imported(settings.output.uri or "", report)
+    _write_summary(summary, report.row)
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -325,6 +362,29 @@ def report(
         typer.echo(line)
 
 
+@catalog.command("ddl")
+def catalog_ddl(
+    output: OutputOption = None, database: DatabaseOption = "liveness", config: ConfigOption = None
+) -> None:
+    """Print Athena's DDL of the tables and views, statement by statement. Calls nothing."""
+    from liveness_etl import catalog_command
+
+    catalog_command.print_ddl(_settings(config, output, None, True, False, None), database)
+
+
+@catalog.command("sync")
+def catalog_sync(
+    output: OutputOption = None,
+    database: DatabaseOption = "liveness",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what differs, and change nothing.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make the tables and views in Glue, or change what differs; never drops a column. Prints what it changes."""
+    from liveness_etl import catalog_command
+
+    catalog_command.sync(_settings(config, output, None, True, False, None), database, dry_run=dry_run)
+
+
 @app.command("local-rekognition")
 def local_rekognition(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,
@@ -371,6 +431,17 @@ def _report(job: "Job", quiet: bool) -> "RunReport":
         report = pipeline.run(job, observer, stop)
     display.show_report(job, report)
     return report
+
+
+def _write_summary(path: Path | None, row: Mapping[str, Any]) -> None:
+    if path is None:
+        return
+    from liveness_etl.display import record_json
+
+    try:
+        path.write_text(record_json(row) + "\n")
+    except OSError as error:
+        raise LivenessError(f"the run is done, but {path} cannot be written: {error.strerror}") from None
 
 
 @contextmanager

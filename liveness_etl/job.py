@@ -1,7 +1,7 @@
 """What a run was asked to do, and the rooms it opens for that: output, images, manifest, sources."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -83,27 +83,38 @@ def erase_source_with(settings: Settings) -> EraseSource:
 
 def read_manifest(job: Job) -> manifest.ManifestReader:
     """The job's manifest, found but not yet read. Raises ManifestError."""
-    options, output = job.settings.manifest, job.settings.output
-    inputs = None
-    if job.manifest_uri.startswith("s3://"):
-        from liveness_etl.storage_s3 import S3Inputs, s3_client
-
-        inputs = S3Inputs(s3_client(output.endpoint_url, output.region, output.profile))
+    inputs = inputs_for([job.manifest_uri], job.settings)
     return manifest.read_manifest(
         manifest.find_manifest(job.manifest_uri, job.run_date, inputs),
-        manifest.ManifestOptions(
-            session_id_column=options.session_id_column,
-            created_at_column=options.created_at_column,
-            source_column=options.source_column,
-            attributes=options.attributes,
-            max_bytes=options.max_bytes,
-            max_line_bytes=options.max_line_bytes,
-        ),
+        manifest_options(job.settings),
         run_date=job.run_date,
         sources=tuple(job.sources),
         default_source=next(iter(job.sources)) if len(job.sources) == 1 else None,
         now=job.started_at,
         inputs=inputs,
+    )
+
+
+def inputs_for(uris: Iterable[str], settings: Settings) -> manifest.Inputs | None:
+    """What opens manifests (or copies of answers) on S3, if one of them is there."""
+    if not any(uri.startswith("s3://") for uri in uris):
+        return None
+    from liveness_etl.storage_s3 import S3Inputs, s3_client
+
+    output = settings.output
+    return S3Inputs(s3_client(output.endpoint_url, output.region, output.profile))
+
+
+def manifest_options(settings: Settings) -> manifest.ManifestOptions:
+    """The section `[manifest]`, as far as reading is concerned."""
+    options = settings.manifest
+    return manifest.ManifestOptions(
+        session_id_column=options.session_id_column,
+        created_at_column=options.created_at_column,
+        source_column=options.source_column,
+        attributes=options.attributes,
+        max_bytes=options.max_bytes,
+        max_line_bytes=options.max_line_bytes,
     )
 
 

@@ -171,7 +171,7 @@ def plan_run(job: Job, stop: threading.Event | None = None) -> tuple[Plan, dict[
         rejects.put(store, job.started_at)
         for source in plan.sources:
             store.put(job.plan_path(source.source), folder / source.source)
-    row = _started_row(job, plan, reader.sha256)
+    row = started_row(job, plan, reader.sha256)
     records.write_run(store, row)
     return plan, row
 
@@ -503,7 +503,8 @@ def first_of(errors: Sequence[BaseException]) -> BaseException:
     return kind("\n".join(dict.fromkeys(map(str, errors))))
 
 
-def _started_row(job: Job, plan: Plan, sha256: str) -> dict[str, Any]:
+def started_row(job: Job, plan: Plan, sha256: str | None) -> dict[str, Any]:
+    """The record of a run that has just started."""
     return {
         "run_id": job.run_id,
         "flow_run_id": job.flow_run_id,

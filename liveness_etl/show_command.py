@@ -8,6 +8,7 @@ from typing import Any
 
 from liveness_etl.analysis.show import Found, Row, Shown, find_session
 from liveness_etl.errors import UsageError
+from liveness_etl.transform.normalize import NOT_ASKED
 
 _BOX = ("box_left", "box_top", "box_width", "box_height")
 
@@ -79,7 +80,8 @@ def _in_short(row: Row) -> str:
     if row["confidence"] is not None:
         said.append(f"confidence {row['confidence']:.4f}")
     said += [_count(len(row["images"] or ()), "image"), _count(row["attempts"], "call")]
-    return "  ".join(["never asked" if row["fetched_at"] is None else _text(row["fetched_at"]), *said])
+    unknown = "never asked" if row["error_code"] == NOT_ASKED else "at an unknown time"  # a copy need not tell
+    return "  ".join([unknown if row["fetched_at"] is None else _text(row["fetched_at"]), *said])
 
 
 def _count(number: int, noun: str) -> str:

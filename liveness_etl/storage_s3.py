@@ -82,7 +82,19 @@ def s3_client(endpoint_url: str | None = None, region: str | None = None, profil
         session = boto3.session.Session(profile_name=profile, region_name=region, botocore_session=core)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {masked(str(error))}") from None
-    return make_client(session, "s3", config, endpoint_url)
+    client = make_client(session, "s3", config, endpoint_url)
+    client.meta.events.register("before-call.s3.PutObject", _send_at_once)
+    return client
+
+
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """What is in memory goes out without a question first.
+
+    botocore makes a file of it, asks with `Expect: 100-continue` whether it may send one, and reads the reply byte by
+    byte: half of what an image takes. A real file is large, and keeps the question.
+    """
+    if isinstance(params.get("body"), io.BytesIO):
+        params["body"] = params["body"].getvalue()
 
 
 class S3Store:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from liveness_etl.analysis.views import results_schema
+from liveness_etl.load.athena import comment_of, hive_type
 from liveness_etl.transform.tables import SCHEMAS, SESSIONS
 
 README = Path(__file__).parents[1] / "README.md"
@@ -18,21 +19,8 @@ ROWS = {
     "bounding_boxes": "one per returned image, with or without a box",
     "feedback": "0 to 10 per session",
     "runs": "one per run",
-    "rejects": "one per malformed line of a manifest",
-    "results": "a view: one row per session; all columns of sessions, and these",
-}
-
-ATHENA = {
-    pa.string(): "string",
-    pa.float64(): "double",
-    pa.int32(): "int",
-    pa.int64(): "bigint",
-    pa.bool_(): "boolean",
-    pa.date32(): "date",
-    pa.timestamp("ms", "UTC"): "timestamp",
-    pa.map_(pa.string(), pa.string()): "map<string,string>",
-    pa.map_(pa.string(), pa.int64()): "map<string,bigint>",
-    pa.list_(pa.string()): "array<string>",
+    "rejects": "one per malformed line of a manifest or an import",
+    "results": "a view, one row per session and partition: all columns of sessions, and these",
 }
 
 
@@ -58,8 +46,8 @@ def _table(name: str, fields: list[pa.Field]) -> str:
     ]
     for field in fields:
         null = "" if field.nullable else "never"
-        comment = field.metadata[b"comment"].decode().replace("|", "\\|")
-        lines.append(f"| `{field.name}` | `{_arrow(field.type)}` | `{ATHENA[field.type]}` | {null} | {comment} |")
+        comment = comment_of(field).replace("|", "\\|")
+        lines.append(f"| `{field.name}` | `{_arrow(field.type)}` | `{hive_type(field.type)}` | {null} | {comment} |")
     return "\n".join([*lines, "", "</details>", ""])
 
 

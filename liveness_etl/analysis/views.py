@@ -1,8 +1,10 @@
-"""The view `results`: one row per session with what its children hold, the join that analysts would write each time.
+"""The views over the tables: `results`, one row per session with what its children hold, the join that analysts would
+write each time; and in Athena `confidence_daily`, the figures of a day that a dashboard draws.
 
-One text for DuckDB and for Athena; where the two differ, `_OF_MAP` says how.
+`results` is one text for DuckDB and for Athena; where the two differ, `_OF_MAP` and `_column` say how.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -19,9 +21,14 @@ ATTRIBUTE_PREFIX: Final = "attr_"
 # A missing key: NULL in both. `attributes['x']` is an error in Athena, element_at a list in DuckDB.
 _OF_MAP: Final = {"duckdb": "s.attributes[{key}]", "athena": "element_at(s.attributes, {key})"}
 _SIDES: Final = ("left", "top", "width", "height")
+_PERCENTILES: Final = (1, 5, 25, 50)  # scores crowd at 100: the lower half tells
 
 
-def results_schema(attributes: Sequence[str] = ()) -> pa.Schema:
+def _field(name: str, kind: pa.DataType, comment: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"comment": comment})
+
+
+def results_schema(attributes: Sequence[str] = (), dialect: Dialect = "duckdb") -> pa.Schema:
     """The columns of `results` in their order, with types and comments; `dt` is the last one.
 
     Raises UsageError for attributes that cannot be columns side by side.
@@ -42,16 +49,18 @@ def results_schema(attributes: Sequence[str] = ()) -> pa.Schema:
             ),
             _field("age_at_fetch_seconds", pa.float64(), "fetched_at - created_at"),
             *(
-                _field(ATTRIBUTE_PREFIX + name, pa.string(), "an attribute of the manifest line; NULL where absent")
-                for name in _checked(attributes)
+                _field(column, pa.string(), "an attribute of the manifest line; NULL where absent")
+                for column in _attribute_columns(attributes, dialect)
             ),
             _field("dt", pa.date32(), "partition: UTC date of created_at, else the run's date"),
         ]
     )
 
 
-def results_sql(dialect: Dialect, attributes: Sequence[str] = (), session_ttl_seconds: float = 180) -> str:
-    """The SELECT behind `results` over sessions, challenges, bounding_boxes and feedback.
+def results_sql(
+    dialect: Dialect, attributes: Sequence[str] = (), session_ttl_seconds: float = 180, database: str | None = None
+) -> str:
+    """The SELECT behind `results` over sessions, challenges, bounding_boxes and feedback, in `database` where given.
 
     Children are joined on `dt` too, so that a filter on `dt` or `session_id` reaches every table.
 
@@ -60,6 +69,7 @@ def results_sql(dialect: Dialect, attributes: Sequence[str] = (), session_ttl_se
     without created_at was pending; in each case unless it was read late enough to be final anyway.
     Raises UsageError as `results_schema` does.
     """
+    of = _prefix(database)
     columns = [f"s.{name}" for name in tables.SESSIONS.names]
     columns += ["c.type AS challenge_type", "c.version AS challenge_version", "b.reference_image_uri"]
     columns += [f"b.reference_box_{side}" for side in _SIDES]
@@ -70,8 +80,8 @@ def results_sql(dialect: Dialect, attributes: Sequence[str] = (), session_ttl_se
         "date_diff('millisecond', s.created_at, s.fetched_at) / 1e3 AS age_at_fetch_seconds",
     ]
     columns += [
-        f"{_OF_MAP[dialect].format(key=_quoted(name, chr(39)))} AS {_quoted(ATTRIBUTE_PREFIX + name, chr(34))}"
-        for name in _checked(attributes)
+        f"{_OF_MAP[dialect].format(key=_quoted(name, chr(39)))} AS {_quoted(column, chr(34))}"
+        for column, name in _attribute_columns(attributes, dialect).items()
     ]
     columns.append("s.dt")
     boxes = ",\n        ".join(
@@ -80,18 +90,59 @@ def results_sql(dialect: Dialect, attributes: Sequence[str] = (), session_ttl_se
     )
     return f"""SELECT
     {("," + chr(10) + "    ").join(columns)}
-FROM sessions s
-LEFT JOIN challenges c ON c.dt = s.dt AND c.session_id = s.session_id
+FROM {of}sessions s
+LEFT JOIN {of}challenges c ON c.dt = s.dt AND c.session_id = s.session_id
 LEFT JOIN (
     SELECT dt, session_id,
         {boxes},
         count(CASE WHEN image_type = 'audit' THEN 1 END) AS audit_image_count
-    FROM bounding_boxes GROUP BY dt, session_id
+    FROM {of}bounding_boxes GROUP BY dt, session_id
 ) b ON b.dt = s.dt AND b.session_id = s.session_id
 LEFT JOIN (
     SELECT dt, session_id, array_agg(code ORDER BY feedback_index) AS feedback_codes
-    FROM feedback GROUP BY dt, session_id
+    FROM {of}feedback GROUP BY dt, session_id
 ) f ON f.dt = s.dt AND f.session_id = s.session_id"""
+
+
+CONFIDENCE_DAILY: Final = pa.schema(
+    [
+        _field("dt", pa.date32(), "partition: UTC date of created_at, else the run's date"),
+        _field("source", pa.string(), "name of the account and region it was asked of"),
+        _field("challenge_type", pa.string(), "Challenge.Type; NULL where no answer had one"),
+        _field("sessions", pa.int64(), "requested ids"),
+        _field("succeeded", pa.int64(), "of these, with status SUCCEEDED"),
+        _field("scored", pa.int64(), "of the sessions, those with a confidence"),
+        _field("unscored_share", pa.float64(), "1 - scored / sessions"),
+        *(
+            _field(f"confidence_p{percent:02d}", pa.float64(), "approximate percentile of confidence; NULL if unscored")
+            for percent in _PERCENTILES
+        ),
+        _field("threshold", pa.float64(), "report.threshold when this view was made"),
+        _field("passed", pa.int64(), "sessions that SUCCEEDED with a confidence of at least the threshold"),
+    ]
+)
+"""The columns of `confidence_daily`: one row per day, source and challenge type."""
+
+
+def confidence_daily_sql(threshold: float, database: str | None = None) -> str:
+    """Athena's SELECT behind `confidence_daily`, over sessions and challenges; `threshold` is a confidence (0-100)."""
+    of = _prefix(database)
+    percentiles = "\n    ".join(
+        f"approx_percentile(s.confidence, {percent / 100}) AS confidence_p{percent:02d}," for percent in _PERCENTILES
+    )
+    passes = f"s.status = 'SUCCEEDED' AND s.confidence >= {float(threshold)!r}"
+    return f"""SELECT
+    s.dt, s.source, c.type AS challenge_type,
+    count(*) AS sessions,
+    count(CASE WHEN s.status = 'SUCCEEDED' THEN 1 END) AS succeeded,
+    count(s.confidence) AS scored,
+    1 - count(s.confidence) / CAST(count(*) AS double) AS unscored_share,
+    {percentiles}
+    CAST({float(threshold)!r} AS double) AS threshold,
+    count(CASE WHEN {passes} THEN 1 END) AS passed
+FROM {of}sessions s
+LEFT JOIN {of}challenges c ON c.dt = s.dt AND c.session_id = s.session_id
+GROUP BY s.dt, s.source, c.type"""
 
 
 def _is_final_sql(session_ttl_seconds: float) -> str:
@@ -109,23 +160,33 @@ def _is_final_sql(session_ttl_seconds: float) -> str:
     END"""
 
 
-def _checked(attributes: Sequence[str]) -> Sequence[str]:
-    folded: dict[str, str] = {}
+def _attribute_columns(attributes: Sequence[str], dialect: Dialect) -> dict[str, str]:
+    """The attributes by their columns."""
+    columns: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for name in attributes:
         if not name or "\0" in name:
             raise UsageError(f"attribute {name!r} cannot be a column of results: take it out of manifest.attributes")
-        other = folded.setdefault(name.lower(), name)
+        column = _column(name, dialect)
+        other = taken.setdefault(column.lower(), name)
         if other != name:
             raise UsageError(
-                f"attributes {other!r} and {name!r} differ in case alone, which columns of results cannot: "
+                f"attributes {other!r} and {name!r} would both be the column {column.lower()} of results: "
                 "leave one of them out of manifest.attributes"
             )
-    return list(folded.values())
+        columns[column] = name
+    return columns
+
+
+def _column(attribute: str, dialect: Dialect) -> str:
+    # AWS, 'Name databases, tables, and columns': Athena supports no other characters, and folds upper case.
+    name = re.sub("[^a-z0-9_]", "_", attribute.lower()) if dialect == "athena" else attribute
+    return ATTRIBUTE_PREFIX + name
+
+
+def _prefix(database: str | None) -> str:
+    return "" if database is None else f"{_quoted(database, chr(34))}."
 
 
 def _quoted(text: str, quote: str) -> str:
     return f"{quote}{text.replace(quote, quote * 2)}{quote}"
-
-
-def _field(name: str, kind: pa.DataType, comment: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"comment": comment})

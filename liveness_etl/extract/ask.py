@@ -40,9 +40,10 @@ class Origin:
 
 
 def answer_row(
-    origin: Origin, ask: Ask, result: SessionResult, *, all_kept: bool, fetched_at: float, attempts: int
+    origin: Origin, ask: Ask, result: SessionResult, *, all_kept: bool, fetched_at: float | None, attempts: int
 ) -> Row:
-    """The row of an answer, with references to its images; `all_kept` False makes it ImageNotStored."""
+    """The row of an answer, with references to its images; `all_kept` False makes it ImageNotStored. `fetched_at` is
+    None where nobody knows when it came (a copy of an answer)."""
     row = _row(origin, ask, fetched_at, attempts)
     row["status"] = result.status
     row["confidence"] = result.confidence

@@ -110,8 +110,18 @@ def _trimmed(values: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
 
 
+def is_plausible(milliseconds: int, now: datetime) -> bool:
+    """Whether anything of a session can have happened then (milliseconds since 1970)."""
+    earliest, latest = _bounds(now)
+    return earliest <= milliseconds <= latest
+
+
+def _bounds(now: datetime) -> tuple[int, int]:
+    return int(_EARLIEST.timestamp() * 1000), int((now + _AHEAD).timestamp() * 1000)
+
+
 def _plausible(milliseconds: pa.Array, now: datetime) -> pa.Array:
-    earliest, latest = (int(moment.timestamp() * 1000) for moment in (_EARLIEST, now + _AHEAD))
+    earliest, latest = _bounds(now)
     plausible = pc.and_(pc.greater_equal(milliseconds, earliest), pc.less_equal(milliseconds, latest))
     return pc.if_else(plausible, milliseconds, None).cast(pa.timestamp("ms", "UTC"))
 

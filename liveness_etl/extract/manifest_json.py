@@ -14,7 +14,7 @@ NOT_AN_OBJECT = "is not a JSON object"
 _decode = json.JSONDecoder().raw_decode
 
 
-class _NoLineError(ValueError):
+class NoLineError(ValueError):
     """JSON that is no line of a manifest; the message is the reason."""
 
 
@@ -36,12 +36,12 @@ def split_json(blocks: Iterator[Block], layout: Layout) -> Iterator[Lines]:
             try:
                 line, end = _decode(text)
                 if type(line) is not dict or end < len(text):
-                    raise _NoLineError(NOT_AN_OBJECT)
+                    raise NoLineError(NOT_AN_OBJECT)
                 objects += 1
                 if len(seen) < len(layout.required):
                     seen.update(layout.required & line.keys())
-                row = _read_row(line, columns, escaped="\\u" in text)
-            except _NoLineError as problem:
+                row = read_row(line, columns, escaped="\\u" in text)
+            except NoLineError as problem:
                 malformed.append((number, str(problem)))
             except (ValueError, RecursionError):
                 # ValueError is also a number of thousands of digits.
@@ -56,14 +56,14 @@ def split_json(blocks: Iterator[Block], layout: Layout) -> Iterator[Lines]:
         layout.require(seen)
 
 
-def _read_row(line: dict[str, Any], columns: dict[str, bool], *, escaped: bool) -> list[str | None]:
+def read_row(line: dict[str, Any], columns: dict[str, bool], *, escaped: bool) -> list[str | None]:
     """The values of `columns` as text, null and missing as None; True says that a column must be a string."""
     row: list[str | None] = []
     for column, must_be_string in columns.items():
         value = line.get(column)
         if value is not None and type(value) is not str:
             if must_be_string:
-                raise _NoLineError(f"{column} is not a string")
+                raise NoLineError(f"{column} is not a string")
             value = json.dumps(value, ensure_ascii=False)
         row.append(value)
     if escaped:
@@ -71,5 +71,5 @@ def _read_row(line: dict[str, Any], columns: dict[str, bool], *, escaped: bool) 
             "".join(filter(None, row)).encode()
         except UnicodeEncodeError:
             # Half of a surrogate pair: JSON's grammar allows it, no text holds it.
-            raise _NoLineError("has an escape that is no character") from None
+            raise NoLineError("has an escape that is no character") from None
     return row

@@ -5,12 +5,13 @@ the characters that do not belong there, and a member that the model does not kn
 for results: one parse, stricter, and at half the cost where images come inline.
 """
 
-import binascii
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+import pybase64
 
 from liveness_etl.extract.retry import CallFailed
 
@@ -27,18 +28,19 @@ MOST_NAMES: Final = 50
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _NUMBERS: Final = ("float", "double", "integer", "long")
-_Read = Callable[[Any, str, set[str]], Any]
+Read = Callable[[Any, str, set[str]], Any]
+"""Reads values of one shape: (value, dotted path, where to leave unmodelled names). Raises CallFailed."""
 
 
 def read_members(output_shape: Any) -> Callable[..., None]:
     """A handler of botocore's event `before-parse`: raises CallFailed for a result that does not fit the shape, and
     leaves it as ANSWER, with dotted names of members that the shape lacks as UNMODELLED; names, never values."""
-    read = _reader_of(output_shape)
+    read = reader_of(output_shape, read_base64)
 
     def before_parse(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
         if response_dict["status_code"] < 300:
             unmodelled: set[str] = set()
-            customized_response_dict[ANSWER] = read(_decoded(response_dict["body"]), "", unmodelled)
+            customized_response_dict[ANSWER] = read(decoded(response_dict["body"]), "", unmodelled)
             customized_response_dict[UNMODELLED] = frozenset(unmodelled)
             response_dict["body"] = b"{}"  # nothing is left to do for botocore's parser
 
@@ -57,7 +59,8 @@ def count_members(counts: Counter[str], names: Iterable[str]) -> None:
         counts[OTHER] += 1
 
 
-def _decoded(body: bytes) -> Any:
+def decoded(body: bytes) -> Any:
+    """An answer's JSON, whatever it holds. Raises CallFailed."""
     try:
         return _DECODER.decode(body.decode())
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number of thousands of digits, too deep
@@ -78,22 +81,22 @@ def _refuse_constant(name: str) -> None:
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
-def _reader_of(shape: Any) -> _Read:
-    """Reads values of one shape: (value, dotted path, where to leave unmodelled names)."""
+def reader_of(shape: Any, read_blob: Read) -> Read:
+    """Reads values of a shape of botocore's model; what is a blob there with `read_blob`."""
     if shape.type_name == "structure":
-        return _structure(shape)
+        return _structure(shape, read_blob)
     if shape.type_name == "list":
-        return _list(_reader_of(shape.member))
+        return _list(reader_of(shape.member, read_blob))
     if shape.type_name == "blob":
-        return _blob
+        return read_blob
     if shape.type_name == "string":
-        return _text
+        return read_text
     return _number if shape.type_name in _NUMBERS else _anything
 
 
-def _structure(shape: Any) -> _Read:
+def _structure(shape: Any, read_blob: Read) -> Read:
     readers = {
-        member.serialization.get("name", name): (name, _reader_of(member), f"{name}.")
+        member.serialization.get("name", name): (name, reader_of(member, read_blob), f"{name}.")
         for name, member in shape.members.items()
     }
 
@@ -112,7 +115,7 @@ def _structure(shape: Any) -> _Read:
     return read
 
 
-def _list(read_entry: _Read) -> _Read:
+def _list(read_entry: Read) -> Read:
     def read(value: Any, path: str, unmodelled: set[str]) -> list[Any]:
         if type(value) is not list:
             raise _wrong_type(path)
@@ -121,7 +124,8 @@ def _list(read_entry: _Read) -> _Read:
     return read
 
 
-def _text(value: Any, path: str, unmodelled: set[str]) -> str:
+def read_text(value: Any, path: str, unmodelled: set[str]) -> str:
+    """A string."""
     if type(value) is not str:
         raise _wrong_type(path)
     return value
@@ -133,9 +137,10 @@ def _number(value: Any, path: str, unmodelled: set[str]) -> int | float:
     return value  # type: ignore[no-any-return]
 
 
-def _blob(value: Any, path: str, unmodelled: set[str]) -> bytes:
+def read_base64(value: Any, path: str, unmodelled: set[str]) -> bytes:
+    """Bytes as they are on the wire."""
     try:
-        return binascii.a2b_base64(_text(value, path, unmodelled), strict_mode=True)
+        return pybase64.b64decode(read_text(value, path, unmodelled), validate=True)
     except ValueError:
         raise CallFailed("UnreadableAnswer", f"{path[:-1]} is no base64") from None
 

@@ -15,6 +15,8 @@ from urllib.request import getproxies, proxy_bypass
 import boto3
 import botocore.config
 import botocore.exceptions as boto_errors
+import botocore.handlers
+import botocore.session
 
 from liveness_etl.aws import make_client
 from liveness_etl.errors import UsageError
@@ -55,6 +57,11 @@ CREDENTIALS: Final = frozenset(
 DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "NotAuthorized", "OptInRequired"})
 FINAL: Final = frozenset(NO_SUCH_SESSION)
 
+# With one attempt a call they decide nothing, and take a twentieth of its CPU time.
+_RETRY_HANDLERS: Final = (
+    ("needs-retry.rekognition", "retry-config-rekognition"),
+    ("request-created.rekognition", "seed-max-attempts-rekognition"),
+)
 _OPERATION: Final = "GetFaceLivenessSessionResults"
 _CALL_TIMEOUTS: Final = 3  # an answer that trickles may take so many times as long as one that is silent
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -82,12 +89,21 @@ def rekognition_client(
         ),
         endpoint_url,
     )
+    for event, unique_id in _RETRY_HANDLERS:
+        client.meta.events.unregister(event, unique_id=unique_id)
+    client.meta.events.unregister("request-created", botocore.handlers.add_retry_headers)
     # botocore has no public way to bound what its HTTP session reads.
     send = send_within(client._endpoint.http_session, _CALL_TIMEOUTS * timeout_seconds)
     client.meta.events.register(f"before-send.rekognition.{_OPERATION}", send)
     read = read_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
     client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", read)
     return client
+
+
+def answer_shape() -> Any:
+    """botocore's model of an answer. Makes no client, and needs neither a region nor credentials."""
+    service = botocore.session.get_session().get_service_model("rekognition")
+    return service.operation_model(_OPERATION).output_shape
 
 
 def check_reachable(endpoint_url: str, timeout_seconds: float) -> None:

@@ -26,11 +26,13 @@ from liveness_etl.transform.result import KeepImages, SessionResult
 
 log = logging.getLogger(__name__)
 
+_FEW_IN_FLIGHT: Final = 8
 _IN_FLIGHT: Final = 32
 _MOST_IN_FLIGHT: Final = 512
 _LOOK_SECONDS: Final = 1.0  # how often calls are looked for that never end
 _MOST_KEEPING: Final = 64  # answers that wait for their images to be stored: each holds about a MiB
-_BUSY_SHARE: Final = 0.8  # of one core: above it, more threads would only wait for each other
+_BUSY_SHARE: Final = 0.7  # of one core: above it, more threads would only wait for each other
+_MEASURE_SECONDS: Final = 0.25
 
 _NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
 _NO_END: Final = CallFailed("TimeoutError", "the call did not end")
@@ -83,7 +85,7 @@ class _Pending:
 class Sweep:
     """Asks one source for all ids of an iterator: `run` does it, `stop` drains it from another thread.
 
-    `max_in_flight` None means 32, growing to 512 while the pace and the latency need more.
+    `max_in_flight` None means as many as the pace and the latency need, up to 512.
     """
 
     def __init__(
@@ -119,7 +121,9 @@ class Sweep:
         self._exhausted = False
         self._over = False  # what a call brings from now on comes too late
         self._bug: BaseException | None = None
-        self._measured = (time.monotonic(), time.process_time())
+        self._room = max_in_flight or _FEW_IN_FLIGHT  # workers that may be started without a look at the CPU
+        self._cpu_seconds = 0.0  # of the workers
+        self._measured = (time.monotonic(), 0.0, time.process_time())
 
     def run(self, drain_seconds: float) -> SweepCounts:
         """Ask for every id; returns when all were handed to landing, or `drain_seconds` after a stop.
@@ -157,11 +161,14 @@ class Sweep:
 
     def _work(self) -> None:
         try:
+            used = time.thread_time()
             while (pending := self._next()) is not None:
                 try:
                     self._call(pending)
                 finally:
+                    before, used = used, time.thread_time()
                     with self._changed:
+                        self._cpu_seconds += used - before
                         self._under_way.discard(pending)
                         if self._exhausted or self._stopping.is_set():
                             self._changed.notify_all()
@@ -251,14 +258,23 @@ class Sweep:
         return self._exhausted and not self._again and not self._under_way
 
     def _may_grow(self) -> bool:
-        if self._max_in_flight is not None or self._workers < _IN_FLIGHT:
-            return self._workers < (self._max_in_flight or _IN_FLIGHT)
-        wall, cpu = time.monotonic(), time.process_time()
-        since_wall, since_cpu = self._measured
-        if self._workers >= _MOST_IN_FLIGHT or wall - since_wall < 0.1:
+        """Whether one more worker would help: not where the workers wait for the CPU (and Python's lock) already.
+
+        Up to 32 workers the source's own use of it counts, so that a slow source gets its workers beside busy ones;
+        beyond, that of the process.
+        """
+        if self._workers < self._room:
+            return True
+        now, own, process = time.monotonic(), self._cpu_seconds, time.process_time()
+        since, since_own, since_process = self._measured
+        if self._max_in_flight is not None or self._workers >= _MOST_IN_FLIGHT or now - since < _MEASURE_SECONDS:
             return False
-        self._measured = (wall, cpu)
-        return cpu - since_cpu < _BUSY_SHARE * (wall - since_wall)
+        self._measured = (now, own, process)
+        used = own - since_own if self._workers < _IN_FLIGHT else process - since_process
+        if used >= _BUSY_SHARE * (now - since):
+            return False
+        self._room += self._room if self._room < _IN_FLIGHT else self._room // 8
+        return True
 
     # One call
 

@@ -43,7 +43,9 @@ _SDK_TYPE: Final = _field(
 _CREATED_AT: Final = _field(
     "created_at", _TIME, "when the session was created, as the manifest says, UTC; NULL: it does not say"
 )
-_FETCHED_AT: Final = _field("fetched_at", _TIME, "when this answer or last error came, UTC; NULL: never asked")
+_FETCHED_AT: Final = _field(
+    "fetched_at", _TIME, "when this answer or last error came, UTC; NULL: never asked, or a copy does not tell"
+)
 _ATTEMPTS: Final = _field(
     "attempts", pa.int32(), "calls that this answer took, not tries of the person; 0: never asked", nullable=False
 )
@@ -171,7 +173,7 @@ RUNS: Final = pa.schema(
         _field("flow_run_id", pa.string(), "Prefect's id of the flow run, if there was one"),
         _field("started_at", _TIME, "when the run started, UTC; dt is its date", nullable=False),
         _field("finished_at", _TIME, "when it ended, UTC; NULL: it was killed, or still works"),
-        _field("command", pa.string(), "run or sweep", nullable=False),
+        _field("command", pa.string(), "run, sweep or import", nullable=False),
         _field("manifest_uri", pa.string(), "where the manifest was read, without a query string", nullable=False),
         _field("manifest_sha256", pa.string(), "of the bytes of all its files, hexadecimal"),
         _field("version", pa.string(), "version of liveness-etl", nullable=False),

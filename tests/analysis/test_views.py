@@ -69,12 +69,12 @@ def test_every_column_has_a_comment_that_glue_takes() -> None:
         assert 0 < len(field.metadata[b"comment"]) <= 255
 
 
-def test_the_dialects_differ_in_how_a_map_is_read_and_in_nothing_else() -> None:
+def test_the_dialects_differ_in_how_a_map_is_read_and_named_and_in_nothing_else() -> None:
     """So that what is tested with DuckDB holds for Athena's text."""
     duck, athena = results_sql("duckdb", ("plan", "it's")), results_sql("athena", ("plan", "it's"))
     for key in ("'plan'", "'it''s'"):
         duck = duck.replace(f"s.attributes[{key}]", f"element_at(s.attributes, {key})")
-    assert duck == athena
+    assert duck.replace("attr_it's", "attr_it_s") == athena
 
 
 def test_attributes_are_columns_and_a_missing_one_is_null(folder_store: LocalStore) -> None:

@@ -13,8 +13,8 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.tokens import TokenType
 
 from liveness_etl.analysis.views import results_schema
+from liveness_etl.load.athena import trino_type
 from liveness_etl.transform.tables import SCHEMAS
-from tests.data_dictionary import ATHENA
 
 # fmt: off
 TRINO_FUNCTIONS = frozenset(
@@ -74,9 +74,9 @@ def _objections(sql: str, attributes: tuple[str, ...]) -> Iterator[str]:
 
 def _typed_objections(tree: exp.Expression, attributes: tuple[str, ...]) -> Iterator[str]:
     schema = {
-        table: {field.name: exp.DataType.build(ATHENA[field.type], dialect="hive") for field in fields}
+        table: {field.name: exp.DataType.build(trino_type(field.type), dialect="athena") for field in fields}
         | {"dt": exp.DataType.build("date")}
-        for table, fields in (SCHEMAS | {"results": results_schema(attributes)}).items()
+        for table, fields in (SCHEMAS | {"results": results_schema(attributes, "athena")}).items()
     }
     try:
         # Trino knows the names of SELECT in ORDER BY alone.

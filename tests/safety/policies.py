@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 FOLDER = Path(__file__).parents[2] / "config" / "iam"
 KEY_HEADER = "x-amz-server-side-encryption-aws-kms-key-id"
+GLUE = "arn:aws:glue:us-east-1:123456789012"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def needs(service: str, method: str, target: str, headers: Mapping[str, str], bo
         return [] if action == "GetCallerIdentity" else [Need(f"sts:{action}", form["RoleArn"][0])]
     if service in ("rekognition", "servicequotas"):
         return [Need(f"{service}:{headers['x-amz-target'].rpartition('.')[2]}", "*")]
+    if service == "glue":
+        return _glue_needs(headers["x-amz-target"].rpartition(".")[2], json.loads(body))
     assert service == "s3", service
     parts = urlsplit(target)
     bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
@@ -128,6 +131,15 @@ def needs(service: str, method: str, target: str, headers: Mapping[str, str], bo
         if "uploads" in query:
             found.append(Need("kms:Decrypt", headers[KEY_HEADER]))  # of the parts, to put them together
     return found
+
+
+def _glue_needs(action: str, request: Mapping[str, Any]) -> list[Need]:
+    # AWS Glue, 'Specifying AWS Glue resource ARNs': whoever uses a table needs its database and the catalog too.
+    database = request.get("DatabaseName") or request.get("Name") or request["DatabaseInput"]["Name"]
+    resources = ["catalog", f"database/{database}"]
+    if "Table" in action:
+        resources.append(f"table/{database}/{request.get('Name') or request['TableInput']['Name']}")
+    return [Need(f"glue:{action}", f"{GLUE}:{resource}") for resource in resources]
 
 
 def _deletion(resource: str, *, of_version: bool) -> list[Need]:

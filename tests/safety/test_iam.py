@@ -35,6 +35,7 @@ VALUES = {
     "REGION": REGION,
     "KMS_KEY_ID": KEY,
     "SOURCE_ROLE": ROLE,
+    "CATALOG_DATABASE": "liveness",
     "MANIFEST_BUCKET": "backend",
     "MANIFEST_PREFIX": "liveness/manifests",
     "OUTPUT_BUCKET": "analytics",
@@ -166,6 +167,7 @@ def scene(
         "sts": moto_endpoint,
         "rekognition": rekognition.endpoint_url,
         "servicequotas": service_quotas,
+        "glue": moto_endpoint,
     }
     return Scene(s3, rekognition, backends, f"s3://{bucket}/team/liveness", tmp_path, monkeypatch)
 
@@ -191,6 +193,12 @@ def use_run_policy(scene: Scene, denied: list[Need]) -> None:
     assert scene.command("show", ids(COUNT, 1)[0]) == 0
     assert scene.command("verify") == 0
     assert scene.command("verify", "--manifest", third) == 0
+    scene.s3.put_object(
+        Bucket="backend",
+        Key="liveness/manifests/copies/1.jsonl",
+        Body=json.dumps({"SessionId": ids(1, 9)[0], "Status": "FAILED", "ReferenceImage": {"Bytes": "b'face'"}}),
+    )
+    assert scene.command("import", f"{MANIFESTS}copies/", "--date", "2026-03-01", *here) == 0
 
     role = scene.config(
         "role.toml", f'[sources.default]\nrole_arn = "arn:aws:iam::{ACCOUNT}:role/{ROLE}"\nregion = "{REGION}"\n'
@@ -273,8 +281,22 @@ def use_forget_policy(scene: Scene, denied: list[Need]) -> None:
         assert scene.command("forget", session_id(3)) == 1
 
 
+def use_catalog_policy(scene: Scene, denied: list[Need]) -> None:
+    """A database and tables that are not there, then a view that differs."""
+    assert scene.command("catalog", "sync") == 0
+    scene.monkeypatch.setenv("LIVENESS_ETL__MANIFEST__ATTRIBUTES", "plan")
+    assert scene.command("catalog", "sync") == 0
+    assert not denied
+
+
 @pytest.mark.parametrize(
-    ("name", "use"), [("run", use_run_policy), ("analyst", use_analyst_policy), ("forget", use_forget_policy)]
+    ("name", "use"),
+    [
+        ("run", use_run_policy),
+        ("analyst", use_analyst_policy),
+        ("forget", use_forget_policy),
+        ("catalog", use_catalog_policy),
+    ],
 )
 def test_policy_allows_what_its_commands_call_and_nothing_else(
     name: str, use: Callable[[Scene, list[Need]], None], scene: Scene
@@ -286,7 +308,7 @@ def test_policy_allows_what_its_commands_call_and_nothing_else(
     assert not denied
     surplus = policy.granted() - policy.used
     assert {granted for granted in surplus if granted[0] != ABORTED} == set()
-    assert name == "analyst" or any(used[0] == ABORTED for used in policy.used)
+    assert name in ("analyst", "catalog") or any(used[0] == ABORTED for used in policy.used)
 
 
 def test_sweep_that_may_not_erase_versions_says_what_to_do(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
