@@ -25,9 +25,7 @@ _TEXT_MAP: Final = pa.map_(pa.string(), pa.string())
 _SESSION_ID: Final = _field(
     "session_id", pa.string(), "Face Liveness session id, a lower-case UUID; join on dt and session_id", nullable=False
 )
-_SOURCE: Final = _field(
-    "source", pa.string(), "name in the configuration of the account and region that was asked", nullable=False
-)
+_SOURCE: Final = _field("source", pa.string(), "name of the account and region it was asked of", nullable=False)
 _REGION: Final = _field("region", pa.string(), "AWS region that was asked", nullable=False)
 _STATUS: Final = _field(
     "status",

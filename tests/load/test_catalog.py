@@ -113,7 +113,7 @@ def test_only_what_differs_is_changed_and_what_others_have_set_stays(
     called.clear()
     assert sync(glue, database) == [
         f"update {database}.sessions: Parameters.projection.dt.range '2023-01-01,NOW' -> '2023-01-01,NOW+1DAYS'",
-        f"update {database}.sessions: comment of source '?' -> 'name in the configuration of the account and region that was asked'",
+        f"update {database}.sessions: comment of source '?' -> 'name of the account and region it was asked of'",
     ]
     assert called == [("UpdateTable", "sessions")]
     found = table(glue, database)
