@@ -16,8 +16,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from liveness_etl.analysis.query import connect
-from liveness_etl.errors import StoreError
+from liveness_etl.analysis.query import connect, store_error
 
 EDGES: Final = (
     *(tenth / 10 for tenth in range(990)),
@@ -155,8 +154,10 @@ def open_facts(
             days = _days(connection, first, last)
             days = days if first else days[-default_days:]
             yield _read(connection, days, days_before, ttl_seconds, subject_attribute) if days else None
-        except (duckdb.IOException, duckdb.HTTPException) as error:
-            raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
+        except duckdb.Error as error:
+            if told := store_error(error):
+                raise told from None
+            raise
 
 
 def _days(connection: duckdb.DuckDBPyConnection, first: date | None, last: date | None) -> list[date]:

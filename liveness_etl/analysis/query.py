@@ -194,12 +194,21 @@ def translated() -> Iterator[None]:
     """What DuckDB raises, as StoreError where the tables cannot be read and else as UsageError."""
     try:
         yield
-    except (duckdb.IOException, duckdb.HTTPException) as error:
-        raise StoreError(f"cannot read the tables: {str(error).splitlines()[0]}") from None
     except duckdb.Error as error:
-        if of_store := re.search(r"^liveness_etl\.errors\.(\w+): (.+)$", str(error), re.MULTILINE):  # through Arrow
-            repeat = ": a publish replaced it meanwhile, so run the query again" if of_store[1] == "Missing" else ""
-            raise StoreError(f"cannot read the tables: {of_store[2]}{repeat}") from None
+        if told := store_error(error):
+            raise told from None
         if _UNLISTED in str(error):
             raise StoreError(str(error).rpartition(_UNLISTED)[2].splitlines()[0]) from None
         raise UsageError(str(error).partition("\n\nStack Trace")[0].strip()) from None
+
+
+def store_error(error: duckdb.Error) -> StoreError | None:
+    """An error of DuckDB's as one sentence, if it is that a table's file could not be read."""
+    if isinstance(error, duckdb.IOException | duckdb.HTTPException):
+        return StoreError(f"cannot read the tables: {str(error).splitlines()[0]}")
+    through_arrow = re.search(r"^liveness_etl\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+    if through_arrow is None:
+        return None
+    kind, says = through_arrow.groups()
+    repeat = ": a publish or an erasure replaced it meanwhile, so run this again" if kind == "Missing" else ""
+    return StoreError(f"cannot read the tables: {says}{repeat}")
