@@ -59,6 +59,11 @@ def detection(facts: Facts, labels_file: str, threshold: float, min_cell: int) -
             f"Thresholds for the targets were chosen on the sessions before {cut.cut} and their rates measured on "
             "the later ones; nobody that a label names is on both sides."
         )
+        if cut.n_left_out >= min_cell:
+            notes.append(
+                f"{cut.n_left_out:,} labelled sessions are in neither part: without a time, or not on the side of the "
+                "cut where most sessions of the same person are."
+            )
     smallest = {
         "attack_error": min(
             [one.apcer.n for one in found.rates.species if one.apcer.n] or [found.rates.pooled_attack_acceptance.n]

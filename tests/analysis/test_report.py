@@ -293,6 +293,19 @@ def test_labels_add_error_rates(tmp_path: Path, label_file: Callable[[list[tuple
     assert "not a known sample" in notes_of(report, "detection")
 
 
+def test_people_on_both_sides_of_the_cut_are_said_to_be_left_out(
+    tmp_path: Path, label_file: Callable[[list[tuple[str, ...]]], str]
+) -> None:
+    """100 people come once on each of two days: their sessions of the first are on neither side."""
+    made = [session(n, DAY - timedelta(days=n % 2), confidence=95.0 if n >= 100 else 20.0) for n in range(400)]
+    people = [n // 2 if 100 <= n < 300 else 1000 + n for n in range(400)]
+    rows = [(one["session_id"], "attack" if n < 100 else "bona_fide", str(people[n])) for n, one in enumerate(made)]
+    write_tables(tmp_path / "o", made)
+    labels = label_file([("session_id", "label", "subject_id"), *rows])
+    report = make_report(str(tmp_path / "o"), ReportOptions(first=DAY - timedelta(days=1), labels=labels))
+    assert "100 labelled sessions are in neither part" in notes_of(report, "detection")
+
+
 def test_no_id_and_no_person_is_told(report: Report, sessions: list[dict[str, Any]]) -> None:
     """Neither session ids nor the values of the subject attribute."""
     text = json.dumps(report.as_json())
