@@ -199,16 +199,17 @@ def import_answers(
     log_format: LogFormatOption = None,
 ) -> None:
     """Land answers that a backend has read already, as if they had been swept. Publish afterwards."""
-    from liveness_etl import import_command, importing
+    from liveness_etl import alarms, import_command, importing
     from liveness_etl.job import Job
 
     settings = _settings(config, output, None, quiet, verbose, log_format)
     sources = settings.sources_or_default(region)
     job = Job("import", import_command.name_of_all(files), settings, sources, _date("--date", run_date))
     options = {} if quiet else {"progressed": import_command.answers_done()}
-    with _draining() as stop:
+    with _draining() as stop, _alarmed(job, stop):
         report = importing.import_answers(job, files, source=source, stop=stop, **options)
     import_command.show_imported(settings.output.uri or "", report)
+    alarms.ended(job, report.row)
     _write_summary(summary, report.row)
     raise typer.Exit(report.exit_code)
 
@@ -425,12 +426,28 @@ def demo(
 
 
 def _report(job: "Job", quiet: bool) -> "RunReport":
-    from liveness_etl import display, pipeline
+    from liveness_etl import alarms, display, pipeline
 
-    with _draining() as stop, display.observer(quiet) as observer:
-        report = pipeline.run(job, observer, stop)
+    with _draining() as stop:
+        alarms.notice(job)
+        with _alarmed(job, stop), display.observer(quiet) as observer:
+            report = pipeline.run(job, observer, stop)
     display.show_report(job, report)
+    alarms.ended(job, report.row, [published.dt for published in report.published if published.changed])
     return report
+
+
+@contextmanager
+def _alarmed(job: "Job", stop: threading.Event) -> Iterator[None]:
+    """An error is told to those whom alerts go to, unless somebody sits here and stops the run."""
+    from liveness_etl import alarms
+
+    try:
+        yield
+    except Exception as error:
+        if not stop.is_set():
+            alarms.failed(job, error)
+        raise
 
 
 def _write_summary(path: Path | None, row: Mapping[str, Any]) -> None:

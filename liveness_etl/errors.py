@@ -9,6 +9,7 @@
     │   ├── Unavailable          the store does not answer or is too busy: the same again may work
     │   ├── Conflict             a conditional write met something else (caught by publish and the lease)
     │   └── Missing              a listed object is gone (caught by publish)
+    ├── AlertFailed              an alert could not be sent: a log line, never the end of a run
     ├── SourceStopped     exit 3 one source cannot be asked any further (credentials, denials)
     └── Stopped           exit 3 a signal came before anything was asked
 
@@ -50,6 +51,10 @@ class Unavailable(StoreError):
 
 class Conflict(StoreError):
     """A conditional write found another version than the one it expected."""
+
+
+class AlertFailed(LivenessError):
+    """An alert could not be sent. It never ends a run, nor stands in the way of the run's own error."""
 
 
 class SourceStopped(LivenessError):

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from liveness_etl.errors import Missing
 from liveness_etl.load.landing import VERSION_KEY
 from liveness_etl.storage import Store
 from liveness_etl.transform.tables import CONTRACT_VERSION, REJECTS, RUNS
@@ -26,6 +27,21 @@ def write_run(store: Store, row: dict[str, Any]) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([row], schema=RUNS.with_metadata(_METADATA)), sink, compression="zstd")
     store.put(record_path("runs", row["started_at"], row["run_id"]), bytes(sink.getvalue()))
+
+
+def run_paths(store: Store, started: date) -> list[str]:
+    """Where the records of the runs stand that started on a day, the earliest first. Raises StoreError."""
+    return [entry.path for entry in store.list(f"runs/dt={started}/") if entry.path.endswith(".parquet")]
+
+
+def read_run(store: Store, path: str) -> dict[str, Any] | None:
+    """The record at a path, maps as lists of pairs; None if it is gone or is none. Raises StoreError."""
+    try:
+        with store.open(path) as file:
+            rows: list[dict[str, Any]] = pq.read_table(file, partitioning=None).to_pylist()
+    except (Missing, pa.ArrowInvalid):
+        return None
+    return rows[0] if rows else None
 
 
 class RejectsFile:
