@@ -5,8 +5,9 @@ URI` runs the flow with a temporary server of Prefect's own (or with the one tha
 `liveness-etl run` does: 0 complete, 1 a bug or a broken store, 2 wrong usage, 3 incomplete.
 
 How a run ends in Prefect. Completed: every id is final or pending. Failed, with a plain sentence as the state's
-message: all else. That includes an incomplete run, after all that could be saved was saved: nobody looks at a green
-run, and Prefect's notifications go by the state's name, so it is not a Failed under another name either. What a user
+message: all else. That includes a run that is incomplete or outside the limits of `[alerts]`, after all that could be
+saved was saved: nobody looks at a green run, and Prefect's notifications go by the state's name, so it is not a Failed
+under another name either. What a user
 can cause ends a task or the flow by returning that state, not by raising, so that no log holds a stack trace for it.
 
 What Prefect keeps of a run: the flow's parameters (references and plain values, never an id or a secret), states, log
@@ -27,7 +28,8 @@ if __name__ == "__main__":
 
 import httpx
 import nightly_dask
-from nightly_figures import figures, progress_log, what_was_published, why_incomplete
+from nightly_alarms import alarm_with, attended, check_ended, settings_of_nightly
+from nightly_figures import figures, progress_log, what_was_published
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -50,16 +52,6 @@ PUBLISH_TASKS = 100
 """At most so many publish tasks a run: Prefect's database bears about 200 task runs in a flow run."""
 
 
-class IncompleteRun(LivenessError):
-    """The run ended and was recorded, and some ids have no final result yet. `report` has its figures."""
-
-    exit_code = 3
-
-    def __init__(self, message: str, report: RunReport) -> None:
-        super().__init__(message)
-        self.report = report
-
-
 # The flow and its tasks
 
 
@@ -72,6 +64,7 @@ def _run_name() -> str:
     flow_run_name=_run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # as Prefect's own examples do
     persist_result=False,
+    **alarm_with(settings_of_nightly),  # type: ignore[arg-type]  # of these three keywords, which mypy cannot see
 )
 def nightly(
     manifest: str | None = None,
@@ -108,10 +101,10 @@ def nightly(
         )
         if settings.scale.runner == "dask":
             nightly_dask.check_dask(settings.scale.address)
-        with draining() as stop:
-            report = _run(job, stop)
-        if report.exit_code:
-            raise IncompleteRun(why_incomplete(report, stop.is_set()), report)
+        with attended(job):
+            with draining() as stop:
+                report = _run(job, stop)
+            check_ended(job, report, stop.is_set())
     except LivenessError as error:
         return _failed(error)
     return Completed(message=f"{report.row['landed']:,} of {report.plan.requested:,} ids landed", data=report)

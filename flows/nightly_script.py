@@ -26,7 +26,8 @@ for variable, value in {
 
 import httpx
 import typer
-from nightly import IncompleteRun, nightly
+from nightly import nightly
+from nightly_alarms import IncompleteRun
 from nightly_signals import SIGNALS, leave_at_once
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError

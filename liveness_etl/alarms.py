@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from liveness_etl.alerts import topic, watch, webhook
@@ -19,12 +19,14 @@ from liveness_etl.alerts.drift import drift_reason
 from liveness_etl.alerts.thresholds import Limits, reasons
 from liveness_etl.errors import AlertFailed, LeaseHeld, LivenessError, Stopped
 from liveness_etl.job import Job, open_output
-from liveness_etl.load.records import read_run, record_path
+from liveness_etl.load.records import read_run, record_path, run_paths
+from liveness_etl.settings import Settings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SEND_SECONDS: Final = 10.0
+LAST_RECORDS: Final = 64
 
 _FIGURES: Final = (
     "run_id",
@@ -54,13 +56,13 @@ class Alarm:
     @property
     def text(self) -> str:
         """The message for people, in one paragraph."""
-        about = f" {self.row['command']} {self.row['run_id']}" if self.row else ""
+        about = f" {self.row['command']} {self.row['run_id']}" if "run_id" in self.row else ""
         return f"liveness-etl{about}: " + "; ".join(self.reasons)
 
     def as_json(self) -> str:
         """`text`, which chat webhooks show, and beside it the code and the record's figures for programs."""
-        figures = {name: self.row[name] for name in _FIGURES} if self.row else {}
-        if figures:
+        figures = {name: self.row[name] for name in _FIGURES if name in self.row}
+        if "by_outcome" in self.row:
             figures["outcomes"] = dict(self.row["by_outcome"] or ())
         content = {"text": self.text, "code": self.code, "reasons": list(self.reasons), "run": figures}
         return json.dumps(content, default=str)
@@ -78,7 +80,8 @@ def notice(job: Job) -> None:
         more, missing = watch.look_back(store, now)
         return killed + more, missing
 
-    killed, missing = _safely(look, ([], []))
+    nothing: tuple[list[dict[str, Any]], list[date]] = ([], [])
+    killed, missing = _safely(look, nothing)
     alarms = [
         Alarm(
             [
@@ -131,16 +134,32 @@ def failure(job: Job, error: BaseException) -> Alarm:
     return Alarm([f"ended with {code} (exit code {exit_code}); the log of the run says more"], _record(job), code)
 
 
-def send(job: Job, alarm: Alarm) -> None:
+def record_of_flow_run(settings: Settings, flow_run_id: str) -> dict[str, Any]:
+    """The record of a Prefect flow run, of which no more is known; without one only the flow run's id.
+
+    It is among the last that were written: LAST_RECORDS of today's and yesterday's are read.
+    """
+    today = datetime.now(UTC).date()
+
+    def search() -> dict[str, Any] | None:
+        store = open_output(settings)
+        paths = [path for day in (today - timedelta(1), today) for path in run_paths(store, day)]
+        records = (read_run(store, path) for path in reversed(paths[-LAST_RECORDS:]))
+        return next((row for row in records if row and row["flow_run_id"] == flow_run_id), None)
+
+    return _in_time(search) or {"flow_run_id": flow_run_id}
+
+
+def send(settings: Settings, alarm: Alarm) -> None:
     """To the webhook and the topic that are configured, and at the same time."""
-    alerts = job.settings.alerts
+    alerts = settings.alerts
     content = alarm.as_json()
     sending: dict[str, Callable[[], None]] = {}
     if (url := alerts.webhook_url) is not None:
         sending["alerts.webhook_url"] = lambda: webhook.post(url.get_secret_value(), content.encode())
     if (arn := alerts.sns_topic_arn) is not None:
         subject = f"liveness-etl: {alarm.code or 'alert'}"
-        sending["alerts.sns_topic_arn"] = lambda: topic.publish(arn, subject, content, job.settings.output.profile)
+        sending["alerts.sns_topic_arn"] = lambda: topic.publish(arn, subject, content, settings.output.profile)
     waiting = {name: _started(work) for name, work in sending.items()}
     for name, result in waiting.items():
         try:
@@ -156,19 +175,23 @@ def _tell(job: Job, alarms: Sequence[Alarm], *, said: bool = False) -> None:
     for alarm in alarms:
         if not said:
             log.warning("alert: %s", "; ".join(alarm.reasons))
-        send(job, alarm)
+        send(job.settings, alarm)
 
 
 def _record(job: Job) -> dict[str, Any]:
-    def read() -> dict[str, Any]:
-        return read_run(open_output(job.settings), record_path("runs", job.started_at, job.run_id)) or {}
+    def read() -> dict[str, Any] | None:
+        return read_run(open_output(job.settings), record_path("runs", job.started_at, job.run_id))
 
-    result = _started(lambda: _safely(read, {}))
+    return _in_time(read) or {}
+
+
+def _in_time(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """What it reads; None if the store, which may be what fails, takes too long."""
     try:
-        found = result.get(timeout=SEND_SECONDS)  # it may be the output that fails
+        found = _started(lambda: _safely(read, None)).get(timeout=SEND_SECONDS)
     except queue.Empty:
-        found = None
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _safely(work: Callable[[], T], otherwise: T) -> T:

@@ -35,6 +35,7 @@ ROOMS = {
     "settings": {"setting_types", "errors"},
     "extract": {"extract", "transform", "storage", "storage_s3", "engine", "aws", "masking", "errors"},
     "load": {"load", "transform", "storage", "storage_s3", "engine", "aws", "masking", "errors"},
+    "alerts": {"alerts", "analysis", "load", "transform", "storage", "storage_s3", "aws", "masking", "errors"},
     "analysis": {"analysis", "load", "transform", "storage", "storage_s3", "engine", "errors"},
 }
 """What a room may import of the others. What stands above them (job, pipeline, cli, …) may import any."""
@@ -46,8 +47,14 @@ BOTO3 = {
     "storage_s3.py": "all calls of S3",
     "storage_s3_errors.py": "what they raise",
     "load/catalog.py": "Glue",
+    "alerts/topic.py": "SNS",
 }
-CLIENTS = {"rekognition": {"extract/rekognition.py"}, "s3": {"storage_s3.py"}, "glue": {"load/catalog.py"}}
+CLIENTS = {
+    "rekognition": {"extract/rekognition.py"},
+    "s3": {"storage_s3.py"},
+    "glue": {"load/catalog.py"},
+    "sns": {"alerts/topic.py"},
+}
 
 
 def modules() -> list[Path]:
@@ -108,7 +115,7 @@ def test_room_imports_only_what_is_below_it(name: str) -> None:
 
 def test_settings_are_read_above_the_rooms_only() -> None:
     """The rooms get plain values."""
-    above = {"cli.py", "job.py", "pipeline.py", "demo.py"}
+    above = {"cli.py", "job.py", "pipeline.py", "alarms.py", "demo.py"}
     assert {path for path in importers("liveness_etl.settings") if not path.startswith("flows/")} <= above
     assert importers("liveness_etl.setting_types") == {"settings.py"}
 
@@ -136,7 +143,7 @@ def test_boto3_stays_where_there_is_a_reason_for_it() -> None:
 
 @pytest.mark.parametrize("service", CLIENTS)
 def test_one_module_makes_the_client_of_a_service(service: str) -> None:
-    """Rekognition's client in rekognition.py alone, S3's in storage_s3.py alone, Glue's in catalog.py alone."""
+    """Rekognition's client in rekognition.py alone, S3's in storage_s3.py alone, and so on."""
     makers = {
         module.as_posix().removeprefix(f"{PACKAGE}/")
         for module in modules()

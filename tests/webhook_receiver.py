@@ -47,10 +47,14 @@ def make_certificates(folder: Path, names: Sequence[str] = ("localhost",)) -> tu
     def certificate(subject: str, key: Any, issuer: str, signed_with: Any, is_authority: bool) -> x509.Certificate:
         named = [x509.NameAttribute(NameOID.COMMON_NAME, subject)]
         alternatives = [x509.DNSName(name) for name in names] + [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        usage = dict.fromkeys(
-            "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only".split(),
-            False,
-        )
+        usage = {
+            "content_commitment": False,
+            "key_encipherment": False,
+            "data_encipherment": False,
+            "key_agreement": False,
+            "encipher_only": False,
+            "decipher_only": False,
+        }
         built = (
             x509.CertificateBuilder()
             .subject_name(x509.Name(named))
@@ -64,9 +68,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ("localhost",)) -> tu
                 x509.KeyUsage(digital_signature=True, key_cert_sign=is_authority, crl_sign=is_authority, **usage), True
             )
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_with.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_with.public_key()), critical=False)
         )
         if not is_authority:
             built = built.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)

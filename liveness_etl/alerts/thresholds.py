@@ -60,7 +60,9 @@ def reasons(row: Mapping[str, Any], limits: Limits) -> list[str]:
         limit = getattr(limits, key)
         if exceeds(count, of, limit):
             became, colon, more = what.partition(":")
-            found.append(f"{_percent(count / of)} of {of:,} ids {became} (alerts.{key} = {_percent(limit)}){colon}{more}")
+            found.append(
+                f"{_percent(count / of)} of {of:,} ids {became} (alerts.{key} = {_percent(limit)}){colon}{more}"
+            )
     return found
 
 

@@ -43,9 +43,7 @@ def post(url: str, content: bytes, timeout_seconds: float = TIMEOUT_SECONDS) -> 
     connection = _Connection(parts.hostname, parts.port or 443, timeout_seconds)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request(
-            "POST", target, content, {"Content-Type": "application/json", "User-Agent": "liveness-etl"}
-        )
+        connection.request("POST", target, content, {"Content-Type": "application/json", "User-Agent": "liveness-etl"})
         status = connection.getresponse().status
     except ssl.SSLCertVerificationError:
         raise AlertFailed("the certificate of alerts.webhook_url is not trusted, or is another host's") from None
