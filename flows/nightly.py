@@ -30,6 +30,7 @@ import httpx
 import nightly_dask
 from nightly_alarms import alarm_with, attended, check_ended, settings_of_nightly
 from nightly_figures import figures, progress_log, what_was_published
+from nightly_log import start_log
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -101,6 +102,7 @@ def nightly(
         )
         if settings.scale.runner == "dask":
             nightly_dask.check_dask(settings.scale.address)
+        start_log(job)
         with attended(job):
             with draining() as stop:
                 report = _run(job, stop)

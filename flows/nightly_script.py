@@ -32,7 +32,7 @@ from nightly_signals import SIGNALS, leave_at_once
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 
-from liveness_etl import cli, display
+from liveness_etl import cli, display, logs
 from liveness_etl.errors import LivenessError, UsageError
 from liveness_etl.pipeline import RunReport
 from liveness_etl.settings import ENV_PREFIX
@@ -66,6 +66,8 @@ def main(
         "max_tps": max_tps,
         "ask_again": ask_again or (),
     }
+    if (form := logs.form_of((), os.environ)) == "json":
+        logs.start("INFO", form)
     for number in SIGNALS:
         signal.signal(number, lambda *_: sys.exit(3))  # before and after the flow nothing is in flight
     try:
@@ -79,11 +81,11 @@ def main(
             _connect(quiet)
             code = _report(parameters).exit_code
     except (LivenessError, ParameterTypeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        logs.say(f"error: {error}", logging.ERROR)
         code = getattr(error, "exit_code", UsageError.exit_code)
     except httpx.HTTPError:
         # As where a signal went to it too. What was landed and recorded is right.
-        typer.echo("error: Prefect's server is gone, and does not know how the run ended; run it again", err=True)
+        logs.say("error: Prefect's server is gone, and does not know how the run ended; run it again", logging.ERROR)
         leave_at_once()  # else Prefect tries for minutes to send it the last events
     raise typer.Exit(code)
 
@@ -122,6 +124,8 @@ def _connect(quiet: bool) -> None:
     """Show the flow's own log lines, and have a Prefect server that answers: its own, or that of PREFECT_API_URL."""
     logging.raiseExceptions = False  # log lines that do not reach Prefect's server are no news for the terminal
     handler = logging.StreamHandler()
+    if logs.is_json():
+        handler.setFormatter(logs.JsonLines())
     handler.addFilter(lambda line: line.module.startswith("nightly") and line.levelno >= (30 if quiet else 20))
     logging.getLogger("prefect").addHandler(handler)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from liveness_etl import logs
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_SECONDS = 9.5
 """From the first signal to the end of the process, at most. The sweeps' drain_seconds are 8."""
@@ -31,7 +33,7 @@ def draining() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(signal.SIGALRM, on_signal)
         signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
-        os.write(2, b"\nstopping: finishing what is in flight, then landing it (again to stop at once)\n")
+        logs.say_in_a_signal("stopping: finishing what is in flight, then landing it (again to stop at once)")
 
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, on_signal) for number in SIGNALS} if in_main_thread else {}

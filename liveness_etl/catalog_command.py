@@ -1,12 +1,12 @@
 """What the commands `catalog ddl` and `catalog sync` do: the tables and views of an output, told to Athena."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from liveness_etl.analysis.views import CONFIDENCE_DAILY, confidence_daily_sql, results_schema, results_sql
 from liveness_etl.errors import UsageError
 from liveness_etl.load.athena import View, ddl, tables_of
+from liveness_etl.logs import say
 
 
 def print_ddl(settings: Any, database: str) -> None:
@@ -31,7 +31,7 @@ def sync(settings: Any, database: str, *, dry_run: bool) -> None:
             make_change(glue, database, change)
         print("\n".join(change.lines))
     if not changes:
-        print("nothing differs", file=sys.stderr)
+        say("nothing differs")
 
 
 def views_of(settings: Any, database: str) -> Sequence[View]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from liveness_etl import logs
 from liveness_etl.errors import LivenessError, UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ _signalled = threading.Event()
 
 def main() -> NoReturn:
     """Run the command line; whatever a user can cause ends in one sentence and the contract's exit code."""
+    if logs.form_of(sys.argv, os.environ) == "json":
+        logs.start("INFO", "json")  # now: what is wrong with the command line is a line too
     try:
         code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except LivenessError as error:
@@ -91,7 +94,10 @@ def main() -> NoReturn:
         code = 3
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):  # click's own: wrong usage
-            error.show()
+            if logs.is_json():
+                log.error("%s", error.format_message())  # type: ignore[attr-defined]
+            else:
+                error.show()
             code = int(error.exit_code)
         else:
             raise
@@ -169,7 +175,7 @@ def publish(
     end = _date("--to", last) or start
     partitions = pipeline.landed_partitions(settings, start, end)
     if not partitions:
-        typer.echo("Nothing has been landed there.", err=True)
+        logs.say("Nothing has been landed there.")
     for dt in partitions:
         display.show_published(pipeline.publish_partition(settings, dt, rebuild=rebuild))
 
@@ -206,6 +212,7 @@ def import_answers(
     sources = settings.sources_or_default(region)
     job = Job("import", import_command.name_of_all(files), settings, sources, _date("--date", run_date))
     options = {} if quiet else {"progressed": import_command.answers_done()}
+    logs.about(run_id=job.run_id)
     with _draining() as stop, _alarmed(job, stop):
         report = importing.import_answers(job, files, source=source, stop=stop, **options)
     import_command.show_imported(settings.output.uri or "", report)
@@ -290,7 +297,7 @@ def forget(
         forget_command.show_expired(pipeline.expire(settings))
         return
     if not pipeline.landed_partitions(settings, None, None):
-        typer.echo("Nothing has been landed there.", err=True)
+        logs.say("Nothing has been landed there.")
     options = {} if quiet else {"progressed": forget_command.partitions_done()}
     forget_command.show_forgotten(pipeline.forget(settings, found, with_source_images=with_source_images, **options))
 
@@ -418,7 +425,7 @@ def demo(
     from liveness_etl import display
     from liveness_etl.demo import demo_job
 
-    _start_log("WARNING", "text")
+    logs.start("WARNING", logs.form_of((), os.environ))
     with demo_job("run", sessions, output) as job:
         report = _report(job, quiet)
     display.show_demo(report, output)
@@ -428,6 +435,7 @@ def demo(
 def _report(job: "Job", quiet: bool) -> "RunReport":
     from liveness_etl import alarms, display, pipeline
 
+    logs.about(run_id=job.run_id)
     with _draining() as stop:
         alarms.notice(job)
         with _alarmed(job, stop), display.observer(quiet) as observer:
@@ -472,7 +480,7 @@ def _draining() -> Iterator[threading.Event]:
         stop.set()
         _signalled.set()
         threading.Thread(target=_exit_late, daemon=True).start()
-        os.write(2, b"\nstopping: finishing what is in flight, then landing it (again to stop at once)\n")
+        logs.say_in_a_signal("stopping: finishing what is in flight, then landing it (again to stop at once)")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -501,7 +509,7 @@ def _settings(
     level = "DEBUG" if verbose else "WARNING" if quiet else None
     overrides = {"output.uri": output, "log.level": level, "log.format": log_format}
     settings = load_settings(config, overrides, allow_endpoints=tuple(allow_endpoint or ()))
-    _start_log(settings.log.level, settings.log.format)
+    logs.start(settings.log.level, settings.log.format)
     for key in unread_keys(settings):
         log.warning("%s is set, but nothing in this version reads it yet", key)
     return settings
@@ -544,24 +552,5 @@ def _date(option: str, text: str | None) -> date | None:
         raise UsageError(f"{option} must be a date such as 2026-01-31") from None
 
 
-def _start_log(level: str, form: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(levelname)s %(message)s"))
-    root = logging.getLogger("liveness_etl")
-    root.handlers = [handler]
-    root.setLevel(level)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": self.formatTime(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        return json.dumps(line)
-
-
 def _say_error(error: LivenessError) -> None:
-    typer.echo(f"error: {error}", err=True)
+    logs.say(f"error: {error}", logging.ERROR)

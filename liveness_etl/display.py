@@ -1,7 +1,7 @@
 """What a person sees of a run: a live bar on a terminal, plain lines elsewhere, and figures at the end."""
 
 import json
-import sys
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
+from liveness_etl.logs import is_json, say
 from liveness_etl.pipeline import Observer, RunReport
 from liveness_etl.pipeline import Progress as SweepProgress
 
@@ -39,7 +40,7 @@ def observer(quiet: bool) -> Iterator[Observer]:
     """The observer for this terminal, or for a log file, or for nobody."""
     if quiet:
         yield Observer()
-    elif _stderr.is_terminal:
+    elif _stderr.is_terminal and not is_json():
         with _Bars() as bars:
             yield bars
     else:
@@ -49,7 +50,7 @@ def observer(quiet: bool) -> Iterator[Observer]:
 def show_published(published: Published) -> None:
     """One line on standard error for a partition."""
     what = f"{published.sessions:,} sessions" if published.changed else "already current"
-    _stderr.print(f"published {published.dt}: {what}")
+    say(f"published {published.dt}: {what}")
 
 
 def verified_observer(quiet: bool) -> Callable[[VerifiedPartition], None]:
@@ -58,7 +59,7 @@ def verified_observer(quiet: bool) -> Callable[[VerifiedPartition], None]:
     def show(verified: VerifiedPartition) -> None:
         defects = sum(not found.is_note for found in verified.findings)
         result = f"findings: {defects}" if defects else "sound"
-        _stderr.print(f"verified {verified.dt}: {verified.sessions:,} sessions, {verified.images:,} images; {result}")
+        say(f"verified {verified.dt}: {verified.sessions:,} sessions, {verified.images:,} images; {result}")
 
     return (lambda verified: None) if quiet else show
 
@@ -86,43 +87,42 @@ def show_verified(verified: Verified, form: str) -> None:
         f"partitions: {verified.partitions:,}, sessions: {verified.sessions:,}, images: {verified.images:,}, "
         f"findings: {defects:,}"
     )
-    _stderr.print(looked_at if verified.partitions else f"nothing has landed there yet; {looked_at}")
+    say(looked_at if verified.partitions else f"nothing has landed there yet; {looked_at}")
     if defects and form == "table":
-        _stderr.print("`--format json` names the first session ids of each finding")
+        say("`--format json` names the first session ids of each finding")
 
 
 def show_report(job: Job, report: RunReport) -> None:
     """The run's figures on standard error, and what a user has to know of it in plain sentences."""
     row = report.row
     seconds = (row["finished_at"] - row["started_at"]).total_seconds()
-    _stderr.print(
+    say(
         f"{job.command} {row['run_id']}: {row['requested']:,} ids, {row['already_final']:,} already final, "
         f"{row['landed']:,} landed, {row['not_asked']:,} not asked; {row['calls']:,} calls, "
         f"{row['throttled_calls']:,} throttled, {row['retried_calls']:,} retried; {seconds:.1f} s"
     )
     if row["by_outcome"]:
-        _stderr.print("outcomes: " + ", ".join(f"{name} {count:,}" for name, count in row["by_outcome"]))
+        say("outcomes: " + ", ".join(f"{name} {count:,}" for name, count in row["by_outcome"]))
     if row["duplicates"] or row["rejected"]:
-        _stderr.print(
-            f"manifest: {row['duplicates']:,} repeated and {row['rejected']:,} malformed lines (see the table rejects)"
-        )
+        say(f"manifest: {row['duplicates']:,} repeated and {row['rejected']:,} malformed lines (see the table rejects)")
     if row["forgotten"]:
-        _stderr.print(f"forgotten: {row['forgotten']:,} lines name sessions that were erased, and were not asked")
+        say(f"forgotten: {row['forgotten']:,} lines name sessions that were erased, and were not asked")
     if row["expired_before_fetch"]:
         ttl_seconds = job.settings.sweep.session_ttl_seconds
         share = 100 * row["expired_before_fetch"] / row["requested"]
-        _stderr.print(
+        say(
             f"warning: {row['expired_before_fetch']:,} sessions ({share:.1f} %) were older than "
             f"{ttl_seconds:g} s when they were first asked, so their results may be lost: "
-            f"run the command sweep every {ttl_seconds / 3:g} s to prevent it"
+            f"run the command sweep every {ttl_seconds / 3:g} s to prevent it",
+            logging.WARNING,
         )
     if row["unmodelled_members"]:
-        _stderr.print(f"warning: {unmodelled_warning(row)}", markup=False)
+        say(f"warning: {unmodelled_warning(row)}", logging.WARNING)
     for sweep in report.sweeps:
         if sweep.counts.stopped:
-            _stderr.print(f"error: {sweep.counts.stopped}")
+            say(f"error: {sweep.counts.stopped}", logging.ERROR, source=sweep.source)
     if report.exit_code == 3:
-        _stderr.print("incomplete: some ids have no result yet; run it again, what is final is not asked again")
+        say("incomplete: some ids have no result yet; run it again, what is final is not asked again", logging.WARNING)
 
 
 def unmodelled_warning(row: Mapping[str, Any]) -> str:
@@ -206,18 +206,18 @@ class _Lines(Observer):
         self._last = {"": 0.0}
 
     def planned(self, plan: Plan) -> None:
-        for line in source_lines(plan):
-            print(line, file=sys.stderr)
+        for source, line in zip(plan.sources, source_lines(plan), strict=True):
+            say(line, source=source.source)
 
     def progressed(self, progress: SweepProgress) -> None:
         now = time.monotonic()
         over = progress.finished == progress.to_ask
         if over or now - self._last.setdefault(progress.source, now) >= _LINE_SECONDS:
             self._last[progress.source] = now
-            print(
+            say(
                 f"{progress.source}: {progress.finished:,} of {progress.to_ask:,}, {progress.calls:,} calls, "
                 f"{progress.throttled:,} throttled, pace {progress.allowed_tps:.1f}/s of {progress.ceiling_tps:g}/s",
-                file=sys.stderr,
+                source=progress.source,
             )
 
     def published(self, published: Published) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from liveness_etl.errors import UsageError
 from liveness_etl.load.forget import Expired, Forgotten, session_id_of
+from liveness_etl.logs import say
 
 _LINE_SECONDS = 5.0
 
@@ -30,7 +31,7 @@ def partitions_done() -> Callable[[int, int], None]:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS:
             last = time.monotonic()
-            print(f"forget: {done:,} of {of:,} partitions", file=sys.stderr)
+            say(f"forget: {done:,} of {of:,} partitions")
 
     return progressed
 

@@ -1,10 +1,11 @@
 """What the command `import` prints: how far it is, and what has landed."""
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from liveness_etl.importing import ImportCounts, ImportReport
+from liveness_etl.logs import say
 
 _LINE_SECONDS = 5.0
 
@@ -22,7 +23,7 @@ def answers_done() -> Callable[[ImportCounts], None]:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS:
             last = time.monotonic()
-            print(f"import: {counts.accepted:,} answers, {counts.rejected:,} rejected", file=sys.stderr)
+            say(f"import: {counts.accepted:,} answers, {counts.rejected:,} rejected")
 
     return progressed
 
@@ -31,21 +32,20 @@ def show_imported(output: str, report: ImportReport) -> None:
     """The import's figures, what was wrong with which lines, and what to do next, on standard error."""
     row, counts = report.row, report.counts
     seconds = (row["finished_at"] - row["started_at"]).total_seconds()
-    _say(
+    say(
         f"import {row['run_id']}: {row['lines']:,} lines, {row['landed']:,} landed, {row['rejected']:,} rejected, "
         f"{row['forgotten']:,} of erased sessions; {seconds:.1f} s"
     )
     if row["by_outcome"]:
-        _say("outcomes: " + ", ".join(f"{name} {count:,}" for name, count in row["by_outcome"]))
+        say("outcomes: " + ", ".join(f"{name} {count:,}" for name, count in row["by_outcome"]))
     for reason, count in counts.reasons.most_common():
-        _say(f"rejected: {count:,} (the first: {counts.first[reason]}): {reason}")
+        say(f"rejected: {count:,} (the first: {counts.first[reason]}): {reason}")
     if counts.unstored:
-        _say(f"incomplete: {counts.unstored:,} answers without all of their images; import the same files again")
+        say(
+            f"incomplete: {counts.unstored:,} answers without all of their images; import the same files again",
+            logging.WARNING,
+        )
     if not row["completed"]:
-        _say("stopped: import the same files again; what has landed twice counts once")
+        say("stopped: import the same files again; what has landed twice counts once", logging.WARNING)
     if row["landed"]:
-        _say(f"the tables do not have them yet: liveness-etl publish --output {output}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        say(f"the tables do not have them yet: liveness-etl publish --output {output}")

@@ -332,7 +332,8 @@ def sweep_source(
             f"{rescued[0].parent.parent}, and the next run with this output lands them"
         )
         if stop.is_set():
-            log.error("%s", error)  # now: with an output that stalls, the process may not come to its own end
+            # Now: with an output that stalls, the process may not come to its own end.
+            log.error("%s", error, extra={"source": source})
         raise error
     if job.command == "sweep" and job.settings.publish.fold and not stop.is_set():
         for dt in writer.partitions:

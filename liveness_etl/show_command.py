@@ -1,13 +1,13 @@
 """What the command `show` prints: one session, partition by partition, for people or as JSON."""
 
 import json
-import sys
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
 from liveness_etl.analysis.show import Found, Row, Shown, find_session
 from liveness_etl.errors import UsageError
+from liveness_etl.logs import say
 from liveness_etl.transform.normalize import NOT_ASKED
 
 _BOX = ("box_left", "box_top", "box_width", "box_height")
@@ -26,9 +26,9 @@ def show(output: Any, session_id: str, form: str) -> int:
     if found.partitions:
         return 0
     if found.forgotten:
-        print("this session was erased with forget", file=sys.stderr)
+        say("this session was erased with forget")
     else:
-        print("no such session, neither in the tables nor in what has landed since", file=sys.stderr)
+        say("no such session, neither in the tables nor in what has landed since")
     return 3
 
 

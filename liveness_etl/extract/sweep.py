@@ -327,7 +327,8 @@ class Sweep:
             if delay is not None:
                 heapq.heappush(self._again, (now + delay, next(self._sequence), pending))
                 self._changed.notify_all()
-        log.debug("%s: %s on call %d", pending.ask.session_id, failure, pending.calls)
+        source = {"source": self._origin.source}
+        log.debug("%s: %s on call %d", pending.ask.session_id, failure, pending.calls, extra=source)
         if reason is not None:
             self.stop()
         if delay is None:
