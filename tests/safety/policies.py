@@ -93,6 +93,9 @@ def needs(service: str, method: str, target: str, headers: Mapping[str, str], bo
         form = parse_qs(body.decode())
         action = form["Action"][0]
         return [] if action == "GetCallerIdentity" else [Need(f"sts:{action}", form["RoleArn"][0])]
+    if service == "sns":
+        form = parse_qs(body.decode())
+        return [Need(f"sns:{form['Action'][0]}", form["TopicArn"][0])]
     if service in ("rekognition", "servicequotas"):
         return [Need(f"{service}:{headers['x-amz-target'].rpartition('.')[2]}", "*")]
     if service == "glue":

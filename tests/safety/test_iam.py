@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from liveness_etl import storage_s3
@@ -22,6 +23,7 @@ from liveness_etl.load.lease import held_leases
 from liveness_etl.load.tombstones import put_tombstones
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage_s3 import S3Store
+from tests.alerts.test_watch import die_holding_a_lease, record
 from tests.landing_rows import DT, image, land, row, session_id
 from tests.load.erasing import holders
 from tests.running import ids, wait_until, write_manifest
@@ -36,6 +38,7 @@ VALUES = {
     "KMS_KEY_ID": KEY,
     "SOURCE_ROLE": ROLE,
     "CATALOG_DATABASE": "liveness",
+    "ALERT_TOPIC": "liveness-alerts",
     "MANIFEST_BUCKET": "backend",
     "MANIFEST_PREFIX": "liveness/manifests",
     "OUTPUT_BUCKET": "analytics",
@@ -168,6 +171,7 @@ def scene(
         "rekognition": rekognition.endpoint_url,
         "servicequotas": service_quotas,
         "glue": moto_endpoint,
+        "sns": moto_endpoint,
     }
     return Scene(s3, rekognition, backends, f"s3://{bucket}/team/liveness", tmp_path, monkeypatch)
 
@@ -204,6 +208,15 @@ def use_run_policy(scene: Scene, denied: list[Need]) -> None:
         "role.toml", f'[sources.default]\nrole_arn = "arn:aws:iam::{ACCOUNT}:role/{ROLE}"\nregion = "{REGION}"\n'
     )
     assert scene.command("run", scene.manifest("fourth.csv", 4), "--config", role) == 0
+
+    # A topic that hears of a run that was killed, on a day that looks back at the one before.
+    sns = boto3.client("sns", endpoint_url=scene.backends["sns"], region_name=REGION)
+    assert sns.create_topic(Name="liveness-alerts")["TopicArn"] == f"arn:aws:sns:{REGION}:{ACCOUNT}:liveness-alerts"
+    topic = f'[alerts]\nsns_topic_arn = "arn:aws:sns:{REGION}:{ACCOUNT}:liveness-alerts"\n'
+    die_holding_a_lease(scene.store, record(scene.store, datetime.now(UTC) - timedelta(minutes=3), ended=False))
+    record(scene.store, datetime.now(UTC) - timedelta(days=2))
+    assert scene.command("run", scene.manifest("told.csv", 8), *here, "--config", scene.config("told.toml", topic)) == 0
+    assert [path.path for path in scene.store.list("_state/noticed/")] != []
 
     fifth = scene.manifest("fifth.csv", 5)
     with held_leases(scene.store, ["default"], "somebody-else", 1.0, lambda: None):
