@@ -44,6 +44,8 @@ BOTO3 = {
     "aws.py": "what all clients have in common",
     "extract/rekognition.py": "the one module that calls Rekognition",
     "extract/account.py": "a source's session and account: STS and Service Quotas",
+    "extract/answer_body.py": "the answer that it gives botocore",
+    "extract/connection.py": "proxies and authorities as botocore finds them",
     "storage_s3.py": "all calls of S3",
     "storage_s3_errors.py": "what they raise",
     "load/catalog.py": "Glue",

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import botocore.awsrequest
+import urllib3
 import urllib3.exceptions
 
 from liveness_etl.extract.retry import CallFailed
@@ -18,31 +20,53 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
 
 
-def send_within(http_session: Any, seconds: float) -> Callable[..., Any]:
-    """A handler of botocore's event `before-send` that sends over its session and reads the answer, which has to be
-    complete `seconds` after the request started. The handler raises CallFailed, and what the session raises.
+_ONCE: Final = urllib3.Retry(False)
+
+
+def send_within(pool: urllib3.HTTPConnectionPool, seconds: float) -> Callable[..., Any]:
+    """A handler of botocore's event `before-send` that sends over the pool and reads the answer, which has to be
+    complete `seconds` after the request started. The handler raises CallFailed.
 
     A connection whose answer is none is closed: what it brings next may be the answer to another request.
     """
 
-    def send(request: Any, **_: Any) -> Any:
-        request.stream_output = True  # leaves the body to be read here
+    def send(request: Any, **_: Any) -> botocore.awsrequest.AWSResponse:
         give_up_at = time.monotonic() + seconds
-        response = http_session.send(request)
-        raw, in_step = response.raw, False
+        raw, in_step = _sent(pool, request), False
         release = raw.release_conn
         raw.release_conn = _later  # the next request may have the connection when it is known to be in step
         try:
             body = _read(raw, give_up_at)
-            in_step = _in_step(request.body, response.status_code, body)
+            in_step = _in_step(request.body, raw.status, body)
         finally:
             if not in_step:
                 raw.close()
             release()
-        response.raw = _Body(body)
-        return response
+        return botocore.awsrequest.AWSResponse(request.url, raw.status, raw.headers, _Body(body))
 
     return send
+
+
+def _sent(pool: urllib3.HTTPConnectionPool, request: Any) -> Any:
+    try:
+        return pool.urlopen(
+            request.method,
+            "/" + request.url.split("/", 3)[3],
+            body=request.body,
+            headers=dict(request.headers.items()),
+            retries=_ONCE,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+            enforce_content_length=False,  # a body that is cut is told by its JSON
+        )
+    except urllib3.exceptions.NewConnectionError as error:  # a timeout by its class
+        raise CallFailed("ConnectionError", type(error).__name__) from None
+    except urllib3.exceptions.TimeoutError:
+        raise CallFailed("TimeoutError", "no answer in time") from None
+    except urllib3.exceptions.HTTPError as error:
+        raise CallFailed("ConnectionError", type(error).__name__) from None
 
 
 class _Body:

@@ -81,12 +81,12 @@ def _refuse_constant(name: str) -> None:
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
-def reader_of(shape: Any, read_blob: Read) -> Read:
-    """Reads values of a shape of botocore's model; what is a blob there with `read_blob`."""
+def reader_of(shape: Any, read_blob: Read, path: str = "") -> Read:
+    """Reads values of a shape of botocore's model, which stands at `path`; what is a blob there with `read_blob`."""
     if shape.type_name == "structure":
-        return _structure(shape, read_blob)
+        return _structure(shape, read_blob, path)
     if shape.type_name == "list":
-        return _list(reader_of(shape.member, read_blob))
+        return _list(reader_of(shape.member, read_blob, path))
     if shape.type_name == "blob":
         return read_blob
     if shape.type_name == "string":
@@ -94,10 +94,11 @@ def reader_of(shape: Any, read_blob: Read) -> Read:
     return _number if shape.type_name in _NUMBERS else _anything
 
 
-def _structure(shape: Any, read_blob: Read) -> Read:
+def _structure(shape: Any, read_blob: Read, path: str) -> Read:
     readers = {
-        member.serialization.get("name", name): (name, reader_of(member, read_blob), f"{name}.")
+        member.serialization.get("name", name): (name, reader_of(member, read_blob, inner_path), inner_path)
         for name, member in shape.members.items()
+        for inner_path in [f"{path}{name}."]  # here: for every answer, it would cost more than the reading
     }
 
     def read(value: Any, path: str, unmodelled: set[str]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _structure(shape: Any, read_blob: Read) -> Read:
             if known is None:
                 unmodelled.add(path + name if _NAME.fullmatch(name) else OTHER)
             elif inner is not None:
-                members[known[0]] = known[1](inner, path + known[2], unmodelled)
+                members[known[0]] = known[1](inner, known[2], unmodelled)
         return members
 
     return read

@@ -21,6 +21,7 @@ import botocore.session
 from liveness_etl.aws import make_client
 from liveness_etl.errors import UsageError
 from liveness_etl.extract.answer_body import send_within
+from liveness_etl.extract.connection import open_pool
 from liveness_etl.extract.members import ANSWER, UNMODELLED, read_members
 from liveness_etl.extract.retry import CallFailed
 from liveness_etl.masking import masked
@@ -79,11 +80,7 @@ def rekognition_client(
         "rekognition",
         botocore.config.Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=connections,
-            connect_timeout=timeout_seconds,
-            read_timeout=timeout_seconds,
             parameter_validation=False,  # the manifest's reader has checked the id
-            tcp_keepalive=True,
             # botocore builds its own User-Agent twice a call, a tenth of the call's CPU time.
             user_agent=f"liveness-etl/{version('liveness-etl')} Boto3/{boto3.__version__}",
         ),
@@ -92,8 +89,14 @@ def rekognition_client(
     for event, unique_id in _RETRY_HANDLERS:
         client.meta.events.unregister(event, unique_id=unique_id)
     client.meta.events.unregister("request-created", botocore.handlers.add_retry_headers)
-    # botocore has no public way to bound what its HTTP session reads.
-    send = send_within(client._endpoint.http_session, _CALL_TIMEOUTS * timeout_seconds)
+    core: Any = session._session  # botocore's session: boto3 has no interface of its own to what it is configured with
+    pool = open_pool(
+        client.meta.endpoint_url,
+        ca_bundle=core.get_config_variable("ca_bundle"),
+        connections=connections,
+        timeout_seconds=timeout_seconds,
+    )
+    send = send_within(pool, _CALL_TIMEOUTS * timeout_seconds)
     client.meta.events.register(f"before-send.rekognition.{_OPERATION}", send)
     read = read_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
     client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", read)

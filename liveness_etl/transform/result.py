@@ -88,9 +88,9 @@ def parse_result(session_id: str, answer: Mapping[str, Any], *, unmodelled: froz
     confidence = _number(answer, "Confidence")
     if confidence is not None and not 0 <= confidence <= 100:
         raise UnreadableAnswer("Confidence lies outside 0-100")
-    challenge = _member(answer, "Challenge", Mapping)
-    metadata = _member(answer, "Metadata", Mapping)
-    reference = _member(answer, "ReferenceImage", Mapping)
+    challenge = _member(answer, "Challenge", dict)
+    metadata = _member(answer, "Metadata", dict)
+    reference = _member(answer, "ReferenceImage", dict)
     audits = _list(answer, "AuditImages", _MAX_IMAGES)
     found = [] if reference is None else [_image("reference", 0, reference)]
     found += [_image("audit", index, image) for index, image in enumerate(audits)]
@@ -109,8 +109,8 @@ def parse_result(session_id: str, answer: Mapping[str, Any], *, unmodelled: froz
 
 
 def _image(image_type: str, index: int, image: Mapping[str, Any]) -> tuple[Image, bytes | None]:
-    box = _member(image, "BoundingBox", Mapping)
-    target = _member(image, "S3Object", Mapping) or {}
+    box = _member(image, "BoundingBox", dict)
+    target = _member(image, "S3Object", dict) or {}
     content = _member(image, "Bytes", bytes)
     bucket, name = _text(target, "Bucket"), _text(target, "Name")
     return (
@@ -137,9 +137,11 @@ def _member(members: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _text(members: Mapping[str, Any], name: str) -> str | None:
-    value: str | None = _member(members, name, str)
+    value = members.get(name)
     if value is None:
         return None
+    if not isinstance(value, str):
+        raise UnreadableAnswer(f"{name} has the wrong type")
     if len(value) > _MAX_TEXT:
         raise UnreadableAnswer(f"{name} is too long")
     if not value.isascii():
@@ -154,7 +156,7 @@ def _number(members: Mapping[str, Any], name: str) -> float | None:
     value = members.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) not in (int, float):
         raise UnreadableAnswer(f"{name} has the wrong type")
     try:
         number = float(value)
@@ -169,6 +171,6 @@ def _list(members: Mapping[str, Any], name: str, longest: int) -> list[Mapping[s
     value: list[Any] = _member(members, name, list) or []
     if len(value) > longest:
         raise UnreadableAnswer(f"{name} has {len(value)} entries")
-    if not all(isinstance(entry, Mapping) for entry in value):
+    if not all(isinstance(entry, dict) for entry in value):
         raise UnreadableAnswer(f"an entry of {name} has the wrong type")
     return value
