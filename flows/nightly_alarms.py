@@ -76,6 +76,8 @@ def alarm_with(settings_of: Callable[[Mapping[str, Any]], Settings]) -> dict[str
             settings = job.settings if job is not None else settings_of(flow_run.parameters or {})
         except LivenessError:
             return  # what is wrong with them is the flow run's own message
+        if not alarms.tells_somebody(settings):
+            return
         if isinstance(error, IncompleteRun):
             code = "Incomplete" if error.report.exit_code else "Threshold"
             told = Alarm(error.reasons, error.report.row, code)

@@ -102,16 +102,12 @@ def notice(job: Job) -> None:
 def judge(job: Job, row: Mapping[str, Any], published: Iterable[date]) -> list[str]:
     """Why somebody has to be told of a run that has ended, in plain sentences. `published`: partitions it changed."""
     limits = Limits(**{limit.name: getattr(job.settings.alerts, limit.name) for limit in fields(Limits)})
-
-    def look() -> list[str]:
-        found = reasons(row, limits)
-        newest = max(published, default=None)
-        if job.settings.alerts.drift and row["completed"] and newest is not None:
-            drifted = drift_reason(open_output(job.settings), newest)
-            found += [drifted] if drifted else []
-        return found
-
-    return _safely(look, [])
+    found: list[str] = _safely(lambda: reasons(row, limits), list[str]())
+    newest = max(published, default=None)
+    if job.settings.alerts.drift and row["completed"] and newest is not None:
+        drifted = _safely(lambda: drift_reason(open_output(job.settings), newest), None)
+        found += [drifted] if drifted else []
+    return found
 
 
 def ended(job: Job, row: Mapping[str, Any], published: Iterable[date] = ()) -> None:
@@ -123,7 +119,7 @@ def ended(job: Job, row: Mapping[str, Any], published: Iterable[date] = ()) -> N
 def failed(job: Job, error: BaseException) -> None:
     """Tell that a run ended with an error: which kind, and what its record counts. Not that it met a lease, or a
     signal before it had asked anything."""
-    if not isinstance(error, (LeaseHeld, Stopped)):
+    if tells_somebody(job.settings) and not isinstance(error, (LeaseHeld, Stopped)):
         _tell(job, [failure(job, error)], said=True)
 
 
@@ -148,6 +144,11 @@ def record_of_flow_run(settings: Settings, flow_run_id: str) -> dict[str, Any]:
         return next((row for row in records if row and row["flow_run_id"] == flow_run_id), None)
 
     return _in_time(search) or {"flow_run_id": flow_run_id}
+
+
+def tells_somebody(settings: Settings) -> bool:
+    """Whether a webhook or a topic is configured."""
+    return settings.alerts.webhook_url is not None or settings.alerts.sns_topic_arn is not None
 
 
 def send(settings: Settings, alarm: Alarm) -> None:

@@ -81,8 +81,7 @@ _signalled = threading.Event()
 
 def main() -> NoReturn:
     """Run the command line; whatever a user can cause ends in one sentence and the contract's exit code."""
-    if logs.form_of(sys.argv, os.environ) == "json":
-        logs.start("INFO", "json")  # now: what is wrong with the command line is a line too
+    logs.start("INFO", logs.form_of(sys.argv, os.environ))  # now: what is wrong with the command line is a line too
     try:
         code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except LivenessError as error:

@@ -67,6 +67,7 @@ def start(level: str, form: str) -> None:
     nobody caught, on whatever thread."""
     global _form
     _form = form
+    _about.clear()
     root = logging.getLogger()
     for logger in (root, _log):
         logger.removeHandler(_handler)
@@ -75,12 +76,13 @@ def start(level: str, form: str) -> None:
     _log.setLevel(level)
     logging.captureWarnings(form == "json")
     if form == "json":
-        sys.excepthook = _uncaught
-        threading.excepthook = lambda died: _uncaught(died.exc_type, died.exc_value, died.exc_traceback)
+        sys.excepthook, threading.excepthook = _uncaught, _uncaught_in_thread
+    elif sys.excepthook is _uncaught:
+        sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
 
 
 def about(**fields: str) -> None:
-    """What every JSON line carries from now on, such as run_id."""
+    """What every JSON line carries from now on, such as run_id, until the next `start`."""
     _about.update(fields)
 
 
@@ -112,3 +114,7 @@ def _bare(line: str, level: int) -> str:
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
     _log.critical("a bug: %s", kind.__name__, exc_info=(kind, error or kind(), traceback))
+
+
+def _uncaught_in_thread(died: threading.ExceptHookArgs) -> None:
+    _uncaught(died.exc_type, died.exc_value, died.exc_traceback)

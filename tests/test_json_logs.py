@@ -38,7 +38,6 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Runs a command in this process: its exit code and its lines. Leaves this process's logs as they were."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    monkeypatch.setattr(logs, "_about", {})
 
     def run(*arguments: str | Path) -> tuple[int, list[dict[str, Any]]]:
         monkeypatch.setattr(sys, "argv", ["liveness-etl", *map(str, arguments)])

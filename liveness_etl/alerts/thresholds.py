@@ -13,6 +13,11 @@ MANY_IDS: Final = 1_000
 BY_CHANCE: Final = 0.01
 
 _CODES_NAMED: Final = 3
+_SOONER: Final = {
+    "run": "sweep every minute",
+    "sweep": "sweep more often, or at a higher max_tps",
+    "import": "the backend has to read them sooner",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def reasons(row: Mapping[str, Any], limits: Limits) -> list[str]:
         errors[NOT_ASKED] = row["not_asked"]
     counted = [
         (sum(errors.values()), "max_error_share", f"ended in an error: {_most_common(errors)}"),
-        (outcomes.get("EXPIRED", 0), "max_expired_share", "were EXPIRED: sweep every minute"),
+        (outcomes.get("EXPIRED", 0), "max_expired_share", f"were EXPIRED: {_SOONER[row['command']]}"),
         (
             sum(outcomes.get(name, 0) for name in NO_SUCH_SESSION),
             "max_not_found_share",

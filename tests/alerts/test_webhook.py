@@ -123,9 +123,21 @@ def test_ordinary_and_private_addresses_may_be_called(address: str) -> None:
     webhook.check_addresses([address])
 
 
-def test_name_is_resolved_once_and_that_address_is_called(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a name that leads elsewhere the second time leads nowhere else; the next address is tried if one is dead."""
-    asked = resolve_to(monkeypatch, "127.0.0.9", "127.0.0.1", port=receiver.port)
-    webhook.post(receiver.url, b"{}")
-    assert asked == ["localhost"]
-    assert len(receiver.posts) == 1
+def test_name_is_resolved_once_and_that_address_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a name that leads elsewhere the second time leads nowhere else; the next address is tried if one is dead.
+    The certificate is the name's."""
+    with receiving(tmp_path, ["hooks.example.com"]) as receiver:
+        monkeypatch.setenv("SSL_CERT_FILE", str(receiver.authority))
+        asked = resolve_to(monkeypatch, "127.0.0.9", "127.0.0.1", port=receiver.port)
+        webhook.post(f"https://hooks.example.com:{receiver.port}/x", b"{}")
+        assert asked == ["hooks.example.com"]
+        assert len(receiver.posts) == 1
+
+
+def test_address_in_a_certificate_does_not_vouch_for_a_name(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers at the name's address needs the name's certificate."""
+    resolve_to(monkeypatch, "127.0.0.1", port=receiver.port)
+    assert "certificate" in refused(f"https://hooks.example.com:{receiver.port}/{SECRET}")
+    assert not receiver.posts
