@@ -13,13 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from liveness_etl.analysis.findings import Finding
+from liveness_etl.analysis.query import fetch
+from liveness_etl.analysis.report import ReportOptions, make_report
 from liveness_etl.analysis.show import find_session
 from liveness_etl.analysis.verify import verify_output
 from liveness_etl.load import landing, publish, rewrite
 from liveness_etl.load.publish import publish_partition, table_path
+from liveness_etl.load.records import write_run
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.transform import tables
 from tests.landing_rows import DT, land, landed_ids, row, session_id, sessions, table
+from tests.load.test_records import run_row
 from tests.stored import paths
 
 KEPT = Path(__file__).parent / "parts"
@@ -174,3 +178,18 @@ def test_table_without_a_column_that_was_added_is_made_again(folder_store: Local
     folder_store.put(path, bytes(sink.getvalue()))
     assert publish_partition(folder_store, DT).changed
     assert "attributes" in table(folder_store, "sessions").schema.names
+
+
+def test_run_record_without_a_later_column_is_read(folder_store: LocalStore) -> None:
+    """Alone and beside a record of today: `query`, `verify` and `report` take it, and the column is NULL."""
+    put(folder_store, "today")
+    publish_partition(folder_store, DT)
+    folder_store.put(f"runs/dt={DT}/old.parquet", (KEPT / "run-without-unmodelled-members.parquet").read_bytes())
+    sql = "SELECT landed, by_outcome['SUCCEEDED'], unmodelled_members, dt FROM runs ORDER BY landed"
+    assert fetch(folder_store.uri, sql)[1] == [(2, 1, None, DT)]
+    write_run(folder_store, run_row(landed=3, completed=True, unmodelled_members=[("Added", 3)]))
+    assert fetch(folder_store.uri, sql)[1] == [(2, 1, None, DT), (3, None, {"Added": 3}, DT)]
+    assert findings(folder_store) == []
+    sections = make_report(folder_store.uri, ReportOptions()).sections
+    runs = next(figure for section in sections for figure in section.figures if figure.id == "runs")
+    assert len(runs.table.rows) == 2
