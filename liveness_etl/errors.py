@@ -4,6 +4,7 @@
     ├── UsageError        exit 2 wrong usage or configuration; nothing was called
     │   ├── ConfigError          a bad key or value, named with its file
     │   ├── ManifestError        no such manifest, no session_id column, unknown extension, …
+    │   ├── NewerContract        a newer version of this program wrote what this one would have to read or replace
     │   └── LeaseHeld            another run sweeps this source
     ├── StoreError        exit 1 the output cannot be read or written
     │   ├── Unavailable          the store does not answer or is too busy: the same again may work
@@ -35,6 +36,10 @@ class ConfigError(UsageError):
 
 class ManifestError(UsageError):
     """The manifest as a whole cannot be read (a bad line is a reject, not an error)."""
+
+
+class NewerContract(UsageError):
+    """A file of the output was written by a newer version of this program, which alone knows what it means."""
 
 
 class LeaseHeld(UsageError):

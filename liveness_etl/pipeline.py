@@ -25,7 +25,15 @@ import pyarrow as pa
 from liveness_etl.analysis.verify import Verified, verify_output
 from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.engine import open_engine
-from liveness_etl.errors import LeaseHeld, LivenessError, SourceStopped, Stopped, StoreError, UsageError
+from liveness_etl.errors import (
+    LeaseHeld,
+    LivenessError,
+    NewerContract,
+    SourceStopped,
+    Stopped,
+    StoreError,
+    UsageError,
+)
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Origin, not_asked_row
 from liveness_etl.extract.governor import Governor
@@ -496,9 +504,12 @@ def finish_run(
 
 
 def first_of(errors: Sequence[BaseException]) -> BaseException:
-    """One error for several: a bug if there is one, else all their sentences (each may say where answers are)."""
+    """One error for several: a bug if there is one, else all their sentences (each may say where answers are).
+
+    None of them is NewerContract, which would say that nothing was asked.
+    """
     bug = next((error for error in errors if not isinstance(error, LivenessError)), None)
-    if bug is not None or len(errors) == 1:
+    if bug is not None or (len(errors) == 1 and not isinstance(errors[0], NewerContract)):
         return bug or errors[0]
     kind = SourceStopped if all(isinstance(error, SourceStopped) for error in errors) else StoreError
     return kind("\n".join(dict.fromkeys(map(str, errors))))

@@ -21,7 +21,7 @@ def headline(facts: Facts, tally: Tally, min_cell: int) -> Headline:
     ledger, day = tally.ledger, facts.last
     unfinished = facts.rows(
         "SELECT count(*) FILTER (finished_at IS NULL), count(*) FILTER (finished_at IS NOT NULL) FROM runs "
-        "WHERE dt >= $dt AND NOT completed AND started_at < $dt::DATE + INTERVAL 2 DAY",
+        "WHERE dt BETWEEN $dt AND $dt::DATE + 1 AND NOT completed",
         dt=day,
     )
     killed, stopped = unfinished[0]
@@ -126,18 +126,19 @@ def _by_source(facts: Facts, tally: Tally) -> Figure:
 
 
 def _runs_figure(facts: Facts, zone: ZoneInfo, min_cell: int) -> Figure:
-    where = "dt BETWEEN $first AND $last + 1"
-    bounds = {"first": facts.first, "last": facts.last}
-    ((runs, unfinished),) = facts.rows(
-        f"SELECT count(*), count(*) FILTER (NOT completed) FROM runs WHERE {where}", **bounds
-    )
+    # Once: these may be a file a minute.
     found = facts.rows(
-        f"SELECT run_id, command, started_at, finished_at, completed, {', '.join(_RUN_COUNTS)} FROM runs "
-        f"WHERE {where} ORDER BY completed, started_at DESC LIMIT {MOST_RUNS}",
-        **bounds,
+        f"SELECT count(*) OVER (), count(*) FILTER (NOT completed) OVER (), run_id, command, started_at, finished_at, "
+        f"completed, {', '.join(_RUN_COUNTS)} FROM runs WHERE dt BETWEEN $first AND $last::DATE + 1 "
+        f"ORDER BY completed, started_at DESC LIMIT {MOST_RUNS}",
+        first=facts.first,
+        last=facts.last,
     )
+    runs, unfinished = found[0][:2] if found else (0, 0)
     rows = []
-    for run_id, command, started, finished, completed, *counts in sorted(found, key=lambda row: row[2], reverse=True):
+    for _, _, run_id, command, started, finished, completed, *counts in sorted(
+        found, key=lambda row: row[4], reverse=True
+    ):
         state = "completed" if completed else "stopped" if finished else "killed, or still at work"
         shown = _run_counts(dict(zip(_RUN_COUNTS, counts, strict=True)), min_cell)
         rows.append([run_id, command, _local(started, zone), _local(finished, zone), state, *shown])

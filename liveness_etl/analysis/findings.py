@@ -12,8 +12,7 @@ _REBUILD: Final = "run `publish --date {dt} --rebuild`: it makes the tables agai
 _ADVICE: Final = {
     "landing-damaged": "cannot be read to its end: restore it from a backup or an older object version before anything "
     "is published; if there is none, move it away and run the manifest again",
-    "landing-schema": "has other columns or types than landing has: move it away, or restore it from a backup",
-    "landing-version": "was written by another version of the table contract: use a newer liveness-etl",
+    "landing-schema": "has other columns, types or versions than landing has: move it away, or restore a backup of it",
     "landing-values": "rows with a session id that is no UUID or a confidence outside 0-100, which this program never "
     "lands: find out who wrote this part",
     "landing-lost": "published answers that landing does not hold (any more), so a publish would drop them: restore "
@@ -22,7 +21,8 @@ _ADVICE: Final = {
     "table-damaged": "cannot be read to its end: " + _REBUILD,
     "table-schema": "has other columns, types or NOT NULLs than the table contract: " + _REBUILD,
     "table-origin": "does not say which landing it was made from, so this program did not write it: " + _REBUILD,
-    "table-stale": "tables older than what has landed: run `publish --date {dt}`",
+    "table-stale": "tables older than what has landed, or than this program's table contract: run "
+    "`publish --date {dt}`",
     "row-missing": "ids or children of landing without their row: " + _REBUILD,
     "row-surplus": "rows that landing does not account for: " + _REBUILD,
     "row-altered": "rows with other values than the winning answer in landing: " + _REBUILD,

@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
+from itertools import islice
 from typing import Any, Final
 
 import duckdb
@@ -45,6 +46,7 @@ def connect(
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_persistent_secrets": False,
+            "enable_external_file_cache": False,  # the system caches files, too, and not 24 kB of each small one
             "python_enable_replacements": False,
             "temp_directory": spill,
         }
@@ -140,6 +142,8 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime) else value
 
 
+_RECORDS: Final = ("runs", "rejects")  # one file a run
+
 _UNLISTED: Final = "cannot query: "
 
 _WAYS_AROUND: Final = {
@@ -159,34 +163,57 @@ def _refuse_ways_around(sql: str) -> None:
 
 def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) -> StoreError | None:
     """Make the view of a table; returns the error that it raises when it is read, if it cannot be listed."""
-    name = "part-00000.parquet" if table not in ("runs", "rejects") else ".parquet"
+    name = "part-00000.parquet" if table not in _RECORDS else ".parquet"
+    in_folder = not store.uri.startswith("s3://") and not re.search(r"[*?[]", store.uri)  # a pattern to DuckDB
     try:
-        entries = [entry for entry in store.list(f"{table}/dt=") if entry.path.endswith(name)]
+        found = (entry for entry in store.list(f"{table}/dt=") if entry.path.endswith(name))
+        entries = list(islice(found, 1) if in_folder else found)
     except StoreError as error:
         says = str(error).replace("'", "''")
         connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE error('{_UNLISTED}{says}')")
         return error
     if not entries:
         connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE false")
-    elif store.uri.startswith("s3://") or re.search(r"[*?[]", store.uri):  # which DuckDB would take for a pattern
+    elif not in_folder:
         from liveness_etl.analysis.objects import open_dataset  # pyarrow.dataset takes a quarter of a second to import
 
         connection.register(table, open_dataset(store, entries, SCHEMAS[table]))
     else:
-        pattern = f"{store.uri}/{table}/dt=*/{'*' if name == '.parquet' else ''}{name}".replace("'", "''")
+        pattern = f"{store.uri}/{table}/dt=*/{'*' if table in _RECORDS else ''}{name}".replace("'", "''")
         connection.execute(
-            f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
-            f"hive_partitioning = true, hive_types = {{'dt': DATE}}, union_by_name = {str(table == 'runs').lower()})"
+            f"CREATE VIEW {table} AS {_records(table, pattern)}"
+            if table in _RECORDS
+            else f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
+            "hive_partitioning = true, hive_types = {'dt': DATE})"
         )
     return None
 
 
+def _records(table: str, pattern: str) -> str:
+    """Small files, perhaps half a million: none is opened before the query, and then only those of its days.
+
+    DuckDB would open all of them to find out their columns; told these, it cannot tell `dt` by itself.
+    """
+    columns = ", ".join(
+        f"'{name}': {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}"
+        for name, kind in _kinds(SCHEMAS[table]).items()
+    )
+    return (
+        "SELECT * EXCLUDE (filename), try_cast(regexp_extract(filename, '/dt=([^/]*)/[^/]*$', 1) AS DATE) AS dt "
+        f"FROM read_parquet('{pattern}', schema = MAP {{{columns}}}, filename = true)"
+    )
+
+
 def _no_rows(table: str) -> str:
-    empty = SCHEMAS[table].append(pa.field("dt", pa.date32())).empty_table()
+    kinds = _kinds(SCHEMAS[table].append(pa.field("dt", pa.date32())))
+    return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in kinds.items())
+
+
+def _kinds(schema: pa.Schema) -> dict[str, str]:
+    """The columns with their types in DuckDB's words."""
     with duckdb.connect() as typed:
-        kinds = typed.from_arrow(empty)
-        columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in zip(kinds.columns, kinds.types, strict=True))
-    return f"SELECT {columns}"
+        empty = typed.from_arrow(schema.empty_table())
+        return dict(zip(empty.columns, map(str, empty.types), strict=True))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from liveness_etl.errors import Missing
 from liveness_etl.load import landing, publish
 from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.storage import Entry, Store, open_store
-from liveness_etl.transform.tables import TABLES
+from liveness_etl.transform.tables import LANDING, TABLES
 
 Row = Mapping[str, Any]
 
@@ -104,5 +104,6 @@ def _rows_of(store: Store, part: Entry, session_id: str) -> list[Row]:
             ids = file.read_row_group(group, columns=["session_id"], use_threads=False)["session_id"]
             if pc.index(ids, session_id).as_py() >= 0:
                 whole = file.read_row_group(group, use_threads=False)
-                rows += whole.filter(pc.equal(whole["session_id"], session_id)).to_pylist(maps_as_pydicts="lossy")
+                for batch in whole.filter(pc.equal(whole["session_id"], session_id)).to_batches():
+                    rows += landing.conformed(batch, LANDING).to_pylist(maps_as_pydicts="lossy")
     return rows

@@ -61,7 +61,8 @@ def verify_output(
     """Audit an output, and `manifest_ids` (columns session_id and dt, in the manifest's order) against it.
 
     `places` are the only stores that images are read from. `forgotten` tells which ids were erased: nothing of them
-    is missed. Raises UsageError where there is no output, StoreError, and what reading the manifest raises.
+    is missed. Raises UsageError where there is no output, NewerContract where a newer version has written there,
+    StoreError, and what reading the manifest raises.
     """
     _check_output(store)
     options = Options(places, hash_images, memory_limit, forgotten)

@@ -9,9 +9,10 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from liveness_etl.analysis.findings import Finding, finding
-from liveness_etl.analysis.verify_landing import DAMAGE
+from liveness_etl.analysis.verify_landing import DAMAGE, fulfils
 from liveness_etl.analysis.verify_layout import partition_of, stray
 from liveness_etl.errors import Missing
+from liveness_etl.load.landing import check_version, version_of
 from liveness_etl.storage import Entry, Store
 from liveness_etl.transform.tables import SCHEMAS
 
@@ -20,7 +21,10 @@ _WAITING: Final = 4 * _AT_ONCE
 
 
 def verify_records(store: Store) -> list[Finding]:
-    """The findings of `runs` and `rejects`; runs that did not complete are a note. Raises StoreError."""
+    """The findings of `runs` and `rejects`; runs that did not complete are a note.
+
+    Raises StoreError and NewerContract.
+    """
     findings: list[Finding] = []
     unfinished = 0
     for entry, problem in _read_all(store):
@@ -54,7 +58,10 @@ def _problem(store: Store, table: str, entry: Entry) -> str | None:
         return "stray-file"
     try:
         with store.open(entry.path) as source, pq.ParquetFile(source) as file:
-            if not file.schema_arrow.equals(SCHEMAS[table]):
+            schema = file.schema_arrow
+            if version_of(schema.metadata) is not None:
+                check_version(schema.metadata, f"{store.uri}/{entry.path}")
+            if not fulfils(schema, SCHEMAS[table]):
                 return "record-damaged"
             completed = True
             for batch in file.iter_batches():

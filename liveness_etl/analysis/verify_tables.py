@@ -37,7 +37,8 @@ def verify_tables(
 ) -> tuple[dict[str, TableFile], list[Finding]]:
     """The tables that can be read to their end, by name, and the findings.
 
-    `landed` is None where the partition's landing is damaged. Raises Missing for a file that is gone.
+    `landed` is None where the partition's landing is damaged. Raises Missing for a file that is gone, and
+    NewerContract.
     """
     files, findings = _open_tables(store, dt)
     if not files and not findings:
@@ -99,12 +100,15 @@ def _open_tables(store: LocalStore, dt: date) -> tuple[dict[str, TableFile], lis
                 findings.append(finding("table-damaged", path, dt=dt))
                 continue
             metadata = schema.metadata or {}
-            version = metadata.get(landing.VERSION_KEY, b"").decode("ascii", "replace")
+            version = landing.version_of(metadata)
+            if version is not None:
+                landing.check_version(metadata, path)
+            is_older = version is not None and version < int(tables.CONTRACT_VERSION)
             fingerprint = metadata.get(publish.FINGERPRINT_KEY, b"").decode("ascii", "replace")
             has_schema = schema.equals(tables.SCHEMAS[table])
-            if not has_schema:
+            if not has_schema and not is_older:
                 findings.append(finding("table-schema", path, dt=dt))
-            elif version != tables.CONTRACT_VERSION or not fingerprint:
+            elif version is None or not fingerprint:
                 findings.append(finding("table-origin", path, dt=dt))
             files[table] = TableFile(
                 table, store.root / path, tuple(schema.names), has_schema, fingerprint or None, rows

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
 
-from liveness_etl.errors import StoreError
+from liveness_etl.errors import NewerContract, StoreError
 from liveness_etl.load.landing import Row, append_part, part_bytes
 from liveness_etl.load.rewrite import erase_forgotten
 from liveness_etl.load.tombstones import last_read, read_tombstones
@@ -37,7 +37,10 @@ def look_for_tombstones(store: Store, dt: date, session_ids: Sequence[str], eras
     """Erase what a part, durable by now, holds of ids with a tombstone, and their images. Raises StoreError."""
     forgotten = read_tombstones(store).among(session_ids)
     if forgotten:
-        erase_forgotten(store, dt, forgotten)
+        try:
+            erase_forgotten(store, dt, forgotten)
+        except NewerContract as error:  # its publish erases these rows, too, and the part is durable
+            log.warning("%s; then run the forget once more that erased sessions of %s", error, dt)
         try:
             erase_images(forgotten, dt)
         except StoreError as error:  # the other answers must not be lost for it

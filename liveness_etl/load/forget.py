@@ -73,9 +73,12 @@ def forget(
     """Erase these ids wherever the output has them; again after a crash or an error, it finishes.
 
     `publish` makes a partition's tables right. `erase_source` erases S3Objects of the rows, in `source_buckets` only;
-    without it they are left. `progressed` is told how many partitions are done, of how many. Raises StoreError.
+    without it they are left. `progressed` is told how many partitions are done, of how many. Raises StoreError, and
+    NewerContract before it erases anything.
     """
     now = now or datetime.now(UTC)
+    for dt in landing.list_partitions(store):
+        landing.check_partition(store, dt)
     sources = _Sources(session_ids, source_buckets, erase_source)
     if erase_source is not None:
         for dt in landing.list_partitions(store):

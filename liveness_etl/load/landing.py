@@ -2,6 +2,9 @@
 
 A part is written whole under a new name and never changed. Fold (`load.rewrite`) replaces many parts by one that names
 them in its metadata: so a part and the fold that holds its rows may both be there after a crash, and readers know.
+
+A part of an older version of this program is read under the present columns, and one of a newer version is refused
+before anything is written (`transform.tables` has the rule).
 """
 
 import hashlib
@@ -19,9 +22,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liveness_etl.errors import Missing, StoreError
+from liveness_etl.errors import Missing, NewerContract, StoreError
 from liveness_etl.storage import ABSENT, Entry, Store
-from liveness_etl.transform.tables import CONTRACT_VERSION, LANDING
+from liveness_etl.transform import tables
 
 VERSION_KEY: Final = b"liveness_etl.contract_version"
 FOLDED_KEY: Final = b"liveness_etl.folded"
@@ -56,7 +59,7 @@ def folder_of(dt: date) -> str:
 def part_bytes(rows: Sequence[Row]) -> bytes:
     """A landing part, as the bytes of its file."""
     sink = pa.BufferOutputStream()
-    schema = LANDING.with_metadata({VERSION_KEY: CONTRACT_VERSION})
+    schema = tables.LANDING.with_metadata({VERSION_KEY: tables.CONTRACT_VERSION})
     # Page checksums: zstd as Parquet has it would let a flipped bit pass for another value.
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
@@ -85,7 +88,7 @@ def read_landed(store: Store, dt: date) -> Landed:
     for part in parts:
         if stem(part).startswith(FOLD_MARK):
             with opened(store, part) as file:
-                named = file.schema_arrow.metadata.get(FOLDED_KEY)
+                named = (file.schema_arrow.metadata or {}).get(FOLDED_KEY)
             if named is None:
                 raise StoreError(
                     f"{store.uri}/{part.path} does not name the parts that it replaces: "
@@ -95,18 +98,22 @@ def read_landed(store: Store, dt: date) -> Landed:
     folded = frozenset().union(*origins.values())
     covered = tuple(part for part in parts if stem(part) in folded)
     every = folded | {stem(part) for part in parts if part.path not in origins}
-    digest = hashlib.sha256("\n".join([CONTRACT_VERSION, *sorted(every)]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join([tables.CONTRACT_VERSION, *sorted(every)]).encode()).hexdigest()
     return Landed(tuple(part for part in parts if stem(part) not in folded), covered, digest, every)
 
 
 def scan(store: Store, parts: Sequence[Entry], columns: Sequence[str] = ()) -> pa.RecordBatchReader:
     """All rows of the parts as one stream, with `columns` of `tables.LANDING` (all, if none are named).
 
-    Raises while it is read: Missing for a part that is gone, StoreError for a damaged one or one that a newer
-    version wrote.
+    Raises while it is read: Missing for a part that is gone, StoreError for a damaged one, NewerContract for one that
+    a newer version wrote.
     """
-    wanted = [LANDING.field(name) for name in columns] if columns else list(LANDING)
-    schema = pa.schema([field.remove_metadata() for field in wanted])
+    wanted = [tables.LANDING.field(name) for name in columns] if columns else list(tables.LANDING)
+    return scan_as(store, parts, pa.schema([field.remove_metadata() for field in wanted]))
+
+
+def scan_as(store: Store, parts: Sequence[Entry], schema: pa.Schema) -> pa.RecordBatchReader:
+    """All rows of the parts as one stream with the columns of `schema`. Raises as `scan` does."""
     return pa.RecordBatchReader.from_batches(schema, _batches(store, parts, schema))
 
 
@@ -124,7 +131,7 @@ def local_parts(store: Store, parts: Sequence[Entry], folder: Path) -> tuple[Seq
             raise Missing(f"{store.uri}/{part.path} is gone") from None
         with _parquet_file(store, part, source) as file:
             known.update(file.schema_arrow.names)
-    return copies, [name for name in LANDING.names if name in known]
+    return copies, [name for name in tables.LANDING.names if name in known]
 
 
 def scan_partition(store: Store, dt: date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -163,6 +170,43 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def version_of(metadata: Mapping[bytes, bytes] | None) -> int | None:
+    """The contract version of a file with this metadata; None where it is no number."""
+    said = (metadata or {}).get(VERSION_KEY, b"1")
+    return int(said) if said.isdigit() else None
+
+
+def check_version(metadata: Mapping[bytes, bytes] | None, where: str) -> None:
+    """Raises NewerContract for a file that a newer version of this program wrote, StoreError for one of no version."""
+    version = version_of(metadata)
+    if version is None:
+        raise StoreError(f"{where} has a contract version that is no number: restore it from a backup or move it away")
+    if version > int(tables.CONTRACT_VERSION):
+        raise NewerContract(
+            f"{where} was written by a newer liveness-etl (contract {version}; this one knows "
+            f"{tables.CONTRACT_VERSION}): upgrade this installation"
+        )
+
+
+def check_partition(store: Store, dt: date) -> None:
+    """Raises NewerContract where a newer version wrote a part of this partition, and StoreError."""
+    for again in range(_TRIES):
+        try:
+            parts = read_landed(store, dt).parts
+            with ThreadPoolExecutor(_OPEN_AHEAD) as pool:
+                list(pool.map(lambda part: read_schema(store, part), parts))
+            return
+        except Missing:
+            if again == _TRIES - 1:
+                raise
+
+
+def read_schema(store: Store, part: Entry) -> pa.Schema:
+    """A part's columns and metadata. Raises as `scan` does."""
+    with opened(store, part) as file:
+        return file.schema_arrow
+
+
 def opened(store: Store, part: Entry) -> AbstractContextManager[pq.ParquetFile]:
     """A part as an open Parquet file. Raises as `scan` does."""
     return _parquet_file(store, part, store.open(part.path))
@@ -173,12 +217,7 @@ def _parquet_file(store: Store, part: Entry, source: pa.NativeFile) -> Iterator[
     with source:
         with _damage_named(store, part):
             file = pq.ParquetFile(source, pre_buffer=True)
-        version = (file.schema_arrow.metadata or {}).get(VERSION_KEY, b"").decode()
-        if not version.isdigit() or int(version) > int(CONTRACT_VERSION):
-            raise StoreError(
-                f"{store.uri}/{part.path} has contract version {version or 'none'}, and this program knows "
-                f"{CONTRACT_VERSION}: use a newer liveness-etl"
-            )
+        check_version(file.schema_arrow.metadata, f"{store.uri}/{part.path}")
         with file:
             yield file
 

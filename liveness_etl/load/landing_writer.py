@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from liveness_etl.errors import StoreError
 from liveness_etl.load.append import EraseImages, append_rows, look_for_tombstones, no_images
-from liveness_etl.load.landing import Row, append_part, part_bytes
+from liveness_etl.load.landing import Row, append_part, check_version, part_bytes
 from liveness_etl.storage import Store, rescue_folder
 
 MOST_UNLANDED: Final = 5_000
@@ -188,14 +188,17 @@ class LandingWriter:
 
 
 def land_rescued(store: Store, erase_images: EraseImages = no_images) -> int:
-    """Land the parts that an earlier run had to rescue for this store; returns how many there were."""
+    """Land the parts that an earlier run had to rescue for this store; returns how many there were.
+
+    Raises StoreError, and NewerContract for a part that a newer version rescued.
+    """
     parts = _rescued(store)
     for part in parts:
         dt = date.fromisoformat(part.parent.name.removeprefix("dt="))
         with contextlib.suppress(FileNotFoundError):  # another run lands them at the same time
             content = part.read_bytes()
-            append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", content)
             session_ids = _rows(part, content).column("session_id").to_pylist()
+            append_part(store, dt, f"{part.stem}-{uuid.uuid4().hex[:12]}", content)
             look_for_tombstones(store, dt, session_ids, erase_images)
             part.unlink()
     return len(parts)
@@ -220,9 +223,11 @@ def forget_rescued(store: Store, session_ids: Collection[str]) -> int:
 
 def _rows(part: Path, content: bytes) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(content))
+        rows = pq.read_table(pa.BufferReader(content))
     except pa.ArrowException as error:
         raise StoreError(f"the rescue part {part} cannot be read ({type(error).__name__}): move it away") from None
+    check_version(rows.schema.metadata, f"the rescue part {part}")
+    return rows
 
 
 def _rescued(store: Store) -> list[Path]:

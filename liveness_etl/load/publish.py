@@ -57,8 +57,9 @@ def publish_partition(
     row_group_rows: int = 131_072,
     memory_limit: str = "1GB",
 ) -> Published:
-    """Make the four tables of a partition right for what its landing holds now. Raises StoreError.
+    """Make the four tables of a partition right for what its landing holds now. Tables of an older contract are not.
 
+    Raises StoreError, and NewerContract where a newer version made a table or landed a part: then nothing is written.
     Safe at the same time as any other publish, fold or sweep: it starts again when it was overtaken.
     """
     with store.lock(f"partition-{dt}"):
@@ -78,15 +79,19 @@ def publish_partition(
 
 
 def is_current(store: Store, dt: date, fingerprint: str) -> bool:
-    """Whether all four files of a partition carry this fingerprint and the present contract version."""
-    return all(_fingerprint_of(store, table_path(table, dt)) == fingerprint for table in tables.TABLES)
+    """Whether all four files of a partition carry this fingerprint and are of the present contract.
+
+    Raises NewerContract for a file of a newer one, and StoreError.
+    """
+    found = [_fingerprint_of(store, table, dt) for table in tables.TABLES]  # of all: each may be a newer one's
+    return all(one == fingerprint for one in found)
 
 
 def _publish_once(store: Store, dt: date, rebuild: bool, row_group_rows: int, memory_limit: str) -> Published:
     # Tags first, landing second: whoever replaces a table in between has seen at least as much as we shall.
     before = {table: store.head(table_path(table, dt)) for table in tables.TABLES}
     landed = landing.read_landed(store, dt)
-    if not landed.parts or (not rebuild and is_current(store, dt, landed.fingerprint)):
+    if not landed.parts or (is_current(store, dt, landed.fingerprint) and not rebuild):
         return Published(dt, False, 0)
     # Landing first, tombstones second: a row that came in after its tombstone is met with it.
     tombstones = read_tombstones(store)
@@ -215,14 +220,20 @@ class _TableWriter:
         self._writer.close()
 
 
-def _fingerprint_of(store: Store, path: str) -> str | None:
+def _fingerprint_of(store: Store, table: str, dt: date) -> str | None:
+    path = table_path(table, dt)
     try:
         with store.open(path) as source, pq.ParquetFile(source) as file:
-            metadata = file.schema_arrow.metadata or {}
+            schema = file.schema_arrow
     except Missing:
         return None
     except (pa.ArrowException, OSError):
         return None  # a damaged table file is made again
-    if metadata.get(landing.VERSION_KEY, b"").decode() != tables.CONTRACT_VERSION:
+    metadata = schema.metadata or {}
+    version = landing.version_of(metadata)
+    if version is not None:
+        landing.check_version(metadata, f"{store.uri}/{path}")
+    # An older version may have published since a column was added.
+    if version != int(tables.CONTRACT_VERSION) or not set(tables.SCHEMAS[table].names) <= set(schema.names):
         return None
-    return str(metadata.get(FINGERPRINT_KEY, b"").decode())
+    return str(metadata.get(FINGERPRINT_KEY, b"").decode("ascii", "replace"))

@@ -2,6 +2,11 @@
 
 A comment stands in the Arrow field's metadata under `comment`, and so in the Parquet file. `not null` stands
 only where this program makes the value; what the API gives may be absent.
+
+The contract's version stands in every file, and an output may hold files of several versions of this program. A new
+column that may be NULL leaves the version as it is: an older program passes over it, and carries it along where it
+writes landing rows again. Any other change makes a new version (a type, a name, a meaning, a member of a struct): a
+newer program reads what every older one wrote, and an older program refuses what a newer one wrote (NewerContract).
 """
 
 from typing import Final
@@ -9,7 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 CONTRACT_VERSION: Final = "1"
-"""Written into every file as `liveness_etl.contract_version`; a reader refuses a larger one."""
+"""Written into every file as `liveness_etl.contract_version`; a file without it counts as one of version 1."""
 
 TABLES: Final = ("challenges", "bounding_boxes", "feedback", "sessions")
 """The tables made from landing, in the order in which they are replaced: children first."""

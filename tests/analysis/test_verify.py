@@ -268,9 +268,9 @@ DEFECTS: dict[str, tuple[Callable[[Store], Any], str, str, int]] = {
         1,
     ),
     "a landing part that is gone": (lambda s: s.delete([part_of(s)]), "landing-lost", SESSIONS, 24),
-    "a landing part of a later version": (
-        lambda s: rewrite(s, part_of(s), lambda t: t.replace_schema_metadata({landing.VERSION_KEY: b"2"})),
-        "landing-version",
+    "a landing part of no version": (
+        lambda s: rewrite(s, part_of(s), lambda t: t.replace_schema_metadata({landing.VERSION_KEY: b"x"})),
+        "landing-schema",
         "landing/",
         1,
     ),

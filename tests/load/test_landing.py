@@ -177,7 +177,8 @@ def test_fold_overtaken_by_another_one_does_nothing(folder_store: LocalStore) ->
 
     class Overtaken(LocalStore):
         def open(self, path: str) -> pa.NativeFile:
-            rewrite.fold(folder_store, DT)
+            with folder_store.lock("overtaking"):  # several parts are opened at once
+                rewrite.fold(folder_store, DT)
             return super().open(path)
 
     for number in range(3):
@@ -196,14 +197,13 @@ def test_part_of_an_older_version_lacks_a_column(store: Store) -> None:
     assert [(found["sdk_type"], found["confidence"]) for found in sessions(store)] == [(None, 5.0), ("WEB", None)]
 
 
-@pytest.mark.parametrize("version", ["2", "10", None, "x"])
-def test_part_of_a_newer_version_is_refused(store: Store, version: str | None) -> None:
-    """A program that does not know a part's meaning does not guess it; the message says what to do."""
-    land(store, [row(0)])
-    write(store, f"{FOLDER}newer.parquet", version, tables.LANDING, row(1))
-    with pytest.raises(StoreError, match=r"newer\.parquet has contract version .*: use a newer liveness-etl$"):
-        publish.publish_partition(store, DT)
-    assert paths(store, "sessions/") == []
+@pytest.mark.parametrize("version", ["x", "", "-1", "1.0"])
+def test_part_of_no_version_is_refused(folder_store: LocalStore, version: str) -> None:
+    """Nobody knows what it means; the message says what to do."""
+    write(folder_store, f"{FOLDER}odd.parquet", version, tables.LANDING, row(1))
+    with pytest.raises(StoreError, match=r"odd\.parquet has a contract version that is no number: restore it"):
+        publish.publish_partition(folder_store, DT)
+    assert paths(folder_store, "sessions/") == []
 
 
 def cut(content: bytes) -> bytes:
