@@ -126,7 +126,7 @@ def source_region(source: Source) -> str:
 def source_client(job: Job, name: str) -> Any:
     """The client of a source, with credentials of its own, which are the expected account's. Raises UsageError."""
     source = job.sources[name]
-    session = _session(source)
+    session = source_session(source)
     account.check_credentials(session, source.expected_account_id)  # here too: a worker elsewhere has its own
     return rekognition.rekognition_client(
         session,
@@ -139,7 +139,7 @@ def source_client(job: Job, name: str) -> Any:
 def check_source(job: Job, name: str) -> None:
     """Credentials, account, region and endpoint: found out before anything is asked. Raises UsageError."""
     source = job.sources[name]
-    account.check_credentials(_session(source), source.expected_account_id)
+    account.check_credentials(source_session(source), source.expected_account_id)
     if source.endpoint_url is not None:
         rekognition.check_reachable(source.endpoint_url, job.settings.sweep.call_timeout_seconds)
 
@@ -153,7 +153,7 @@ def ceiling_of(job: Job, name: str) -> Ceiling:
         asks = job.command != "plan" and source.endpoint_url is None
         if not asks:
             return None
-        session = _session(source)
+        session = source_session(source)
         if source.expected_account_id is not None:  # before the first call: this is one
             account.check_credentials(session, source.expected_account_id)
         return account.face_liveness_quota(session)
@@ -169,7 +169,8 @@ def ceiling_of(job: Job, name: str) -> Ceiling:
     return Ceiling(found.tps * job.share, f"--share {job.share:g} of {found.tps:g}/s: {found.why}")
 
 
-def _session(source: Source) -> Any:
+def source_session(source: Source) -> Any:
+    """A session with credentials of the source, which are got when they are needed. Raises UsageError."""
     return account.open_session(
         region=source_region(source),
         profile=source.profile,
