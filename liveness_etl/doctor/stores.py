@@ -22,7 +22,10 @@ from liveness_etl.transform.tables import SCHEMAS
 _TEXT: Final = b"written by liveness-etl doctor, which deletes it again\n"
 _NO_VERSION: Final = "0" * 32
 _CONNECT_SECONDS: Final = 5.0
-_CONDITIONS: Final = "use a store that heeds them, as AWS does: without them runs overwrite what others wrote"
+_CONDITIONS: Final = (
+    "use a store that heeds conditions, as AWS does (on older Ceph a bucket without versioning): "
+    "without them runs write over what others wrote"
+)
 _GRANT: Final = "check the credentials (output.profile), and grant what config/iam/run.json has for this place"
 
 
