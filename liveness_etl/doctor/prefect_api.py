@@ -57,7 +57,7 @@ def _version_finding(place: str, url: str, headers: Mapping[str, str]) -> Findin
         theirs, mine = (tuple(int(part) for part in text.split(".")[:2]) for text in (told, ours))
     except (OSError, ValueError, AttributeError, PackageNotFoundError):  # Prefect Cloud does not say, and suits all
         return Finding("ok", _CHECK, f"{place} answers")
-    what = f"{place} is {'.'.join(map(str, theirs))}, and {ours} is installed here"
+    what = f"{place} is Prefect {told[:40]}, and {ours} is installed here"
     if theirs[0] != mine[0]:
         return Finding("fail", _CHECK, what, "use the same major version on both sides")
     if theirs < mine:
