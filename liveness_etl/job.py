@@ -47,11 +47,11 @@ class Job:
         return f".tmp/{self.run_id}/.stop"
 
 
-def open_output(settings: Settings) -> Store:
-    """The store of the output. Raises UsageError where none is configured."""
+def open_output(settings: Settings, kms_key_id: str | None = None) -> Store:
+    """The store of the output, whose key another one may replace. Raises UsageError where none is configured."""
     if settings.output.uri is None:
         raise UsageError("no output: give --output with a folder or an s3:// address")
-    return _open(settings, settings.output.uri, settings.output.kms_key_id)
+    return _open(settings, settings.output.uri, kms_key_id or settings.output.kms_key_id)
 
 
 def keep_images(settings: Settings) -> KeepImages:
@@ -64,9 +64,9 @@ def keep_images(settings: Settings) -> KeepImages:
 
 def image_places(settings: Settings) -> list[images.ImagePlace]:
     """Where stored images may be (a store and a prefix in it): below the output, and last where new ones go."""
-    places = [(open_output(settings), "images/")]
+    key = settings.images.kms_key_id or settings.output.kms_key_id
+    places = [(open_output(settings, key), "images/")]
     if settings.images.uri is not None:
-        key = settings.images.kms_key_id or settings.output.kms_key_id
         places.append((_open(settings, settings.images.uri, key), ""))
     return places
 

@@ -15,6 +15,6 @@ class Finding:
 
 
 def failed(check: str, error: Exception, mend: str) -> Finding:
-    """An error as a finding; its own advice, after the semicolon, comes before `mend`."""
-    what, _, advice = str(error).partition("; ")
+    """An error as a finding; its own advice, after a semicolon (or "found:"), comes before `mend`."""
+    what, _, advice = str(error).replace(" found: ", " found; ").partition("; ")
     return Finding("fail", check, what, advice or mend)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from liveness_etl.aws import hear_dates, why_unreachable
 from liveness_etl.doctor.clock import HeardDate
-from liveness_etl.doctor.finding import Finding
+from liveness_etl.doctor.finding import Finding, failed
 from liveness_etl.endpoints import is_loopback
 from liveness_etl.errors import UsageError
 from liveness_etl.extract import account, rekognition
@@ -49,7 +49,7 @@ def _not_set_up(name: str, error: UsageError) -> Finding:
     what, _, advice = said.partition(": ")
     if "region" in what:
         return Finding("fail", check, "no AWS region", f"give --region, or set AWS_REGION or sources.{name}.region")
-    if "no AWS credentials" in what:
+    if "no AWS credentials" in what:  # for the role of this source
         return Finding("fail", f"{name}: credentials", what, advice)
     return Finding("fail", check, said, f"correct sources.{name}.profile, AWS_PROFILE or ~/.aws/config")
 
@@ -59,7 +59,7 @@ def _credentials(job: Job, name: str, session: Any) -> Finding:
     try:
         method = account.find_credentials(session)
     except UsageError as error:
-        return Finding("fail", check, str(error).partition(": ")[0], _SET_CREDENTIALS)
+        return failed(check, error, _SET_CREDENTIALS)
     except CallFailed as failure:
         if role is not None and failure.denied:
             return Finding(
@@ -150,7 +150,10 @@ def _call_failed(check: str, place: str, failure: CallFailed) -> Finding:
 
 def _pace(job: Job, name: str, session: Any) -> Finding:
     check, source = f"{name}: pace", job.sources[name]
-    ceiling = ceiling_of(job, name)
+    try:
+        ceiling = ceiling_of(job, name)
+    except UsageError as error:  # STS, which answered a moment ago
+        return failed(check, error, _REACH_STS)
     what = f"at most {ceiling.tps:g}/s: {ceiling.why}"
     if source.max_tps is not None and source.endpoint_url is None:
         quota = account.face_liveness_quota(session)

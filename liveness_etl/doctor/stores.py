@@ -54,8 +54,8 @@ def store_findings(job: Job, store: Store) -> Iterator[Finding]:
     if prefix and output.finding.status == "fail":
         images = output  # below it, so what is wrong was said
     else:
-        asked_key = job.settings.images.kms_key_id if job.settings.images.uri else None
-        images = probe("images", images_store, prefix, asked_key or job.settings.output.kms_key_id)
+        asked_key = job.settings.images.kms_key_id or job.settings.output.kms_key_id
+        images = probe("images", images_store, prefix, asked_key)
         yield images.finding
     yield apart_finding(output, images)
 
@@ -103,7 +103,7 @@ def _delete(check: str, store: Store, path: str) -> Finding | None:
     try:
         store.delete([path])
     except StoreError as error:
-        advice = "delete it by hand; runs fold landing and need the right to delete there (config/iam/run.json)"
+        advice = "delete it by hand, and allow s3:DeleteObject there (config/iam/run.json)"
         return Finding("warn", check, f"{store.uri_of(path)} stays: {str(error).partition('; ')[0]}", advice)
     return None
 
@@ -133,20 +133,21 @@ def apart_finding(output: Probed, images: Probed) -> Finding:
     if _place(images.store).startswith(tuple(f"{_place(output.store)}{table}/" for table in SCHEMAS)):
         what = "images lie among the tables, where config/iam/analyst.json lets analysts read"
         return Finding("fail", check, what, "set images.uri to a bucket that analysts cannot read")
-    shared = []
+    shared, are_keys_known = [], images.is_key_known and output.is_key_known
     if isinstance(output.store, S3Store) and isinstance(images.store, S3Store):
         if images.store.bucket == output.store.bucket:
             shared.append("a bucket, in which prefixes alone (config/iam/analyst.json) keep analysts from faces")
-        if images.is_key_known and output.is_key_known and images.key == output.key:
+        if are_keys_known and images.key == output.key:
             shared.append("a KMS key" if images.key else "S3's own key, which anybody may use who may read")
         mend = "set images.uri to a bucket, and images.kms_key_id to a key, that analysts may not read and use"
     else:
-        if _place(images.store).startswith(_place(output.store)):
+        one, other = _place(images.store), _place(output.store)
+        if one.startswith(other) or other.startswith(one):
             shared.append("a folder")
         mend = "set images.uri to a folder that analysts cannot read"
     if shared:
         return Finding("warn", check, f"images and tables share {' and '.join(shared)}", mend)
-    return Finding("ok", check, "images and tables share neither a place nor a key")
+    return Finding("ok", check, f"images and tables share no place{' and no key' if are_keys_known else ''}")
 
 
 def _place(store: Store) -> str:

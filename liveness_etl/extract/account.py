@@ -86,6 +86,8 @@ def find_credentials(session: boto3.session.Session) -> str:
     credentials = _credentials(session)
     try:
         credentials.get_frozen_credentials()
+    except UsageError:
+        raise
     except Exception as error:
         raise translated(error) from None
     return str(credentials.method)

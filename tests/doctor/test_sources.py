@@ -104,6 +104,20 @@ def test_a_role_is_assumed_or_it_says_whom_to_ask(
     assert ROLE not in examined.out
 
 
+def test_a_role_without_credentials_to_assume_it_and_an_sts_that_is_none_of_aws(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent to a host that an environment variable names."""
+    source = config(tmp_path, f"role_arn = '{ROLE}'")
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_STS", "https://sts.example.com")
+        examined = doctor("--config", source)
+        assert "must be a host of AWS" in examined.findings["prod: credentials"]["what"]
+        assert doctor().status("default: account") == "fail"
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert doctor("--config", source).findings["prod: credentials"]["what"] == "no AWS credentials found"
+
+
 def test_another_account_is_not_asked(doctor: Doctor, rekognition: LocalRekognition, tmp_path: Path) -> None:
     """Two accounts by their last digits; Rekognition is not called with the wrong one's credentials."""
     assert doctor("--config", config(tmp_path, "expected_account_id = '123456789012'")).status("prod: account") == "ok"

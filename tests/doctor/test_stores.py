@@ -44,7 +44,7 @@ def test_all_is_well_with_two_buckets_and_two_keys(doctor: Doctor, moto: Any, tm
     assert examined.wrong == set()
     assert examined.code == 0
     assert examined.findings["output"]["what"].endswith("heeds conditions, encrypts with a KMS key")
-    assert examined.findings["images apart"]["what"] == "images and tables share neither a place nor a key"
+    assert examined.findings["images apart"]["what"] == "images and tables share no place and no key"
     assert [moto.list_objects_v2(Bucket=name)["KeyCount"] for name in (tables, faces)] == [0, 0]
     assert examined.err.startswith("ok: ")
 
@@ -68,6 +68,17 @@ def test_one_key_for_both_is_a_warning(doctor: Doctor, moto: Any, tmp_path: Path
         f"[images]\nuri = 's3://{new_bucket(moto)}'\n",
     )
     assert doctor("--config", settings).findings["images apart"]["what"] == "images and tables share a KMS key"
+
+
+def test_a_key_of_its_own_counts_in_a_shared_bucket_too(doctor: Doctor, moto: Any, tmp_path: Path) -> None:
+    """images.kms_key_id holds for images below the output as well."""
+    settings = config(
+        tmp_path,
+        f"[output]\nuri = 's3://{new_bucket(moto)}'\nkms_key_id = 'alias/one'\n[images]\nkms_key_id = 'alias/other'\n",
+    )
+    found = doctor("--config", settings).findings["images apart"]["what"]
+    assert "share a bucket" in found
+    assert "KMS" not in found
 
 
 def test_images_among_the_tables_fail(doctor: Doctor, moto: Any, tmp_path: Path) -> None:
