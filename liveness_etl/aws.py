@@ -1,7 +1,11 @@
 """What all AWS clients of this program have in common: whom they talk to, and what their SDK must not log."""
 
 import logging
+import socket
+from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import boto3
 import botocore.config
@@ -57,3 +61,31 @@ def check_found_endpoint(client: Any) -> None:
             f"the endpoint of {client.meta.service_model.service_name} in AWS_ENDPOINT_URL or the AWS profile "
             f"{str(error).partition('; ')[0]}; if this one is meant, set endpoint_url in the configuration instead"
         ) from None
+
+
+def why_unreachable(endpoint_url: str, timeout_seconds: float) -> str | None:
+    """Connect once, and say in a few words why that fails; None where it does not.
+
+    None too where a proxy stands in between (plain http takes none): then only a call can tell.
+    """
+    target = urlsplit(endpoint_url)
+    host = target.hostname or ""
+    if target.scheme == "https" and "https" in getproxies() and not proxy_bypass(host):
+        return None
+    try:
+        port = target.port or (443 if target.scheme == "https" else 80)
+        socket.create_connection((host, port), timeout_seconds).close()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def hear_dates(client: Any, hear: Callable[[str], None]) -> None:
+    """Tell `hear` the Date of every answer that the client gets from now on, in the service's own words."""
+
+    def heard(response_dict: Any = None, **_: Any) -> None:
+        date = response_dict["headers"].get("date") if response_dict else None
+        if date:
+            hear(date)
+
+    client.meta.events.register("response-received", heard)

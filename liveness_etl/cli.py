@@ -392,6 +392,28 @@ def catalog_sync(
     catalog_command.sync(_settings(config, output, None, True, False, None), database, dry_run=dry_run)
 
 
+@app.command()
+def doctor(
+    output: OutputOption = None,
+    config: ConfigOption = None,
+    region: RegionOption = None,
+    endpoint_url: EndpointOption = None,
+    allow_endpoint: AllowOption = None,
+    form: Annotated[str, typer.Option("--format", metavar="table|json", help="For people, or for scripts.")] = "table",
+) -> None:
+    """Check all that a run needs, and say how to mend what is wrong; exit code 3 where a run would fail."""
+    from liveness_etl import doctor_command
+    from liveness_etl.doctor.examine import examine
+    from liveness_etl.job import Job
+
+    if form not in ("table", "json"):
+        raise UsageError("--format must be table or json")
+    settings = _settings(config, output, allow_endpoint, True, False, None)
+    sources = settings.sources_or_default(region, endpoint_url, None, tuple(allow_endpoint or ()))
+    job = Job("doctor", "", settings, sources)
+    raise typer.Exit(doctor_command.show_findings(list(examine(job, os.environ)), form))
+
+
 @app.command("local-rekognition")
 def local_rekognition(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,

@@ -47,11 +47,11 @@ class Job:
         return f".tmp/{self.run_id}/.stop"
 
 
-def open_output(settings: Settings) -> Store:
-    """The store of the output. Raises UsageError where none is configured."""
+def open_output(settings: Settings, kms_key_id: str | None = None) -> Store:
+    """The store of the output, whose key another one may replace. Raises UsageError where none is configured."""
     if settings.output.uri is None:
         raise UsageError("no output: give --output with a folder or an s3:// address")
-    return _open(settings, settings.output.uri, settings.output.kms_key_id)
+    return _open(settings, settings.output.uri, kms_key_id or settings.output.kms_key_id)
 
 
 def keep_images(settings: Settings) -> KeepImages:
@@ -64,9 +64,9 @@ def keep_images(settings: Settings) -> KeepImages:
 
 def image_places(settings: Settings) -> list[images.ImagePlace]:
     """Where stored images may be (a store and a prefix in it): below the output, and last where new ones go."""
-    places = [(open_output(settings), "images/")]
+    key = settings.images.kms_key_id or settings.output.kms_key_id
+    places = [(open_output(settings, key), "images/")]
     if settings.images.uri is not None:
-        key = settings.images.kms_key_id or settings.output.kms_key_id
         places.append((_open(settings, settings.images.uri, key), ""))
     return places
 
@@ -126,7 +126,7 @@ def source_region(source: Source) -> str:
 def source_client(job: Job, name: str) -> Any:
     """The client of a source, with credentials of its own, which are the expected account's. Raises UsageError."""
     source = job.sources[name]
-    session = _session(source)
+    session = source_session(source)
     account.check_credentials(session, source.expected_account_id)  # here too: a worker elsewhere has its own
     return rekognition.rekognition_client(
         session,
@@ -139,7 +139,7 @@ def source_client(job: Job, name: str) -> Any:
 def check_source(job: Job, name: str) -> None:
     """Credentials, account, region and endpoint: found out before anything is asked. Raises UsageError."""
     source = job.sources[name]
-    account.check_credentials(_session(source), source.expected_account_id)
+    account.check_credentials(source_session(source), source.expected_account_id)
     if source.endpoint_url is not None:
         rekognition.check_reachable(source.endpoint_url, job.settings.sweep.call_timeout_seconds)
 
@@ -153,7 +153,7 @@ def ceiling_of(job: Job, name: str) -> Ceiling:
         asks = job.command != "plan" and source.endpoint_url is None
         if not asks:
             return None
-        session = _session(source)
+        session = source_session(source)
         if source.expected_account_id is not None:  # before the first call: this is one
             account.check_credentials(session, source.expected_account_id)
         return account.face_liveness_quota(session)
@@ -169,7 +169,8 @@ def ceiling_of(job: Job, name: str) -> Ceiling:
     return Ceiling(found.tps * job.share, f"--share {job.share:g} of {found.tps:g}/s: {found.why}")
 
 
-def _session(source: Source) -> Any:
+def source_session(source: Source) -> Any:
+    """A session with credentials of the source, which are got when they are needed. Raises UsageError."""
     return account.open_session(
         region=source_region(source),
         profile=source.profile,

@@ -296,6 +296,17 @@ class S3Store:
         except Conflict as error:
             raise Missing(str(error)) from None
 
+    def encryption_key(self, path: str) -> str | None:
+        """The KMS key that the object is encrypted with, as S3 names it; None for a key of S3's own. Raises Missing."""
+        with self._translated("read", path):
+            key: str | None = self._client.head_object(**self._object(path)).get("SSEKMSKeyId")
+            return key
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where this store is reached."""
+        return str(self._client.meta.endpoint_url)
+
     @property
     def _bucket_of_versions(self) -> dict[str, Any]:
         return {"Bucket": self.bucket, **self._owner}

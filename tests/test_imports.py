@@ -1,7 +1,9 @@
 """Which way imports point: read from the source of every module, the imports inside functions included."""
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +59,14 @@ CLIENTS = {
     "glue": {"load/catalog.py"},
     "sns": {"alerts/topic.py"},
 }
+
+
+EXTRAS = {"pandas", "vl_convert", "distributed", "prefect_dask"}
+"""Imported where they are needed, with a sentence where they are not installed."""
+BROUGHT = {"botocore": "boto3", "pydantic_core": "pydantic", "httpx": "prefect", "cloudpickle": "distributed"}
+"""Parts of what is declared."""
+PINS = {"fastapi": "for prefect", "sqlalchemy": "for prefect", "pytz": "for duckdb"}
+"""Declared, and not imported here."""
 
 
 def modules() -> list[Path]:
@@ -155,6 +165,15 @@ def test_one_module_makes_the_client_of_a_service(service: str) -> None:
         and any(isinstance(given, ast.Constant) and given.value == service for given in node.args)
     }
     assert makers == CLIENTS[service]
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
+    """A small installation has all that it needs by its own declaration, and nothing that only tests use."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[<>=]", need)[0] for need in project["dependencies"]}
+    theirs = {found.split(".")[0] for module in modules() for found in imported(module)} - sys.stdlib_module_names
+    ours = {PACKAGE, *(module.stem for module in modules() if module.parts[0] == "flows")}
+    assert {name.replace("_", "-") for name in theirs - ours - BROUGHT.keys() - EXTRAS} == declared - PINS.keys()
 
 
 @pytest.mark.parametrize(("name", "allowed"), [("local", set()), ("errors", set()), ("transform", {"pyarrow"})])

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from liveness_etl.analysis.query import connect, translated
 from liveness_etl.analysis.views import results_schema
 from liveness_etl.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_results(
@@ -18,13 +19,17 @@ def read_results(
     end: date | str | None = None,
     attributes: Sequence[str] = (),
     **options: Any,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """The view `results` of the partitions from `start` to `end`, both included, sorted by dt and session_id.
 
     Dates are dates or texts such as "2026-01-31"; without one, that side is open. Columns have pyarrow's types
     (pandas.ArrowDtype): NULL is missing, never NaN or a guess. `options` are those of `connect`. Raises UsageError
     and StoreError.
     """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise UsageError("read_results needs pandas: pip install 'liveness-etl[pandas]'") from None
     bounds = {"first": _day("start", start), "last": _day("end", end)}
     with translated(), connect(output, attributes=attributes, **options) as connection:
         rows = connection.execute(

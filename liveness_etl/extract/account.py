@@ -11,6 +11,7 @@ import botocore.parsers
 
 from liveness_etl.aws import check_found_endpoint, make_client
 from liveness_etl.errors import UsageError
+from liveness_etl.extract.rekognition import translated
 from liveness_etl.masking import masked, masked_account
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,31 @@ def check_credentials(session: boto3.session.Session, expected_account_id: str |
             f"the credentials belong to account {masked_account(found)}, and expected_account_id is "
             f"{masked_account(expected_account_id)}: correct one of the two"
         )
+
+
+def find_credentials(session: boto3.session.Session) -> str:
+    """Get the credentials themselves, and say how boto3 came by them ("env", "sso", "assume-role", …).
+
+    A role is assumed for it. Raises UsageError where there are none, CallFailed where they are not given out.
+    """
+    credentials = _credentials(session)
+    try:
+        credentials.get_frozen_credentials()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise translated(error) from None
+    return str(credentials.method)
+
+
+def caller_account(session: boto3.session.Session) -> str:
+    """The account that the credentials belong to, as STS says; that needs no permission. Raises CallFailed."""
+    try:
+        return str(make_client(session, "sts", _QUICK).get_caller_identity()["Account"])
+    except UsageError:
+        raise
+    except Exception as error:
+        raise translated(error) from None
 
 
 def face_liveness_quota(session: boto3.session.Session) -> float | None:

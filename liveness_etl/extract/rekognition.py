@@ -5,12 +5,9 @@ stricter about answers than it is by itself: see `answer_body` and `members`.
 """
 
 import re
-import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import boto3
 import botocore.config
@@ -18,7 +15,7 @@ import botocore.exceptions as boto_errors
 import botocore.handlers
 import botocore.session
 
-from liveness_etl.aws import make_client
+from liveness_etl.aws import make_client, why_unreachable
 from liveness_etl.errors import UsageError
 from liveness_etl.extract.answer_body import send_within
 from liveness_etl.extract.connection import open_pool
@@ -110,20 +107,10 @@ def answer_shape() -> Any:
 
 
 def check_reachable(endpoint_url: str, timeout_seconds: float) -> None:
-    """Connect once to a configured endpoint, before anything is asked or written. Raises UsageError.
-
-    Passes where a proxy stands in between (plain http takes none): then only a call can tell.
-    """
-    target = urlsplit(endpoint_url)
-    host = target.hostname or ""
-    if target.scheme == "https" and "https" in getproxies() and not proxy_bypass(host):
-        return
-    try:
-        port = target.port or (443 if target.scheme == "https" else 80)
-        socket.create_connection((host, port), timeout_seconds).close()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UsageError(f"cannot connect to {endpoint_url} ({reason}): check --endpoint-url") from None
+    """Connect once to a configured endpoint, before anything is asked or written. Raises UsageError."""
+    reason = why_unreachable(endpoint_url, timeout_seconds)
+    if reason is not None:
+        raise UsageError(f"cannot connect to {endpoint_url} ({reason}): check --endpoint-url")
 
 
 def fetch_with(client: Any) -> Fetch:

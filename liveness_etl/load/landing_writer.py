@@ -192,7 +192,7 @@ def land_rescued(store: Store, erase_images: EraseImages = no_images) -> int:
 
     Raises StoreError, and NewerContract for a part that a newer version rescued.
     """
-    parts = _rescued(store)
+    parts = rescued_parts(store.uri)
     for part in parts:
         dt = date.fromisoformat(part.parent.name.removeprefix("dt="))
         with contextlib.suppress(FileNotFoundError):  # another run lands them at the same time
@@ -207,7 +207,7 @@ def land_rescued(store: Store, erase_images: EraseImages = no_images) -> int:
 def forget_rescued(store: Store, session_ids: Collection[str]) -> int:
     """Take the rows of these ids out of the rescue parts of this user for this store; returns how many they were."""
     forgotten = 0
-    for part in _rescued(store):
+    for part in rescued_parts(store.uri):
         with contextlib.suppress(FileNotFoundError):  # a run lands it at this moment, and finds the tombstones
             rows = _rows(part, part.read_bytes())
             gone = pc.is_in(rows.column("session_id"), pa.array(sorted(session_ids), pa.string()))
@@ -230,8 +230,9 @@ def _rows(part: Path, content: bytes) -> pa.Table:
     return rows
 
 
-def _rescued(store: Store) -> list[Path]:
-    return sorted(rescue_folder(store.uri).glob("dt=*/*.parquet"))
+def rescued_parts(store_uri: str) -> list[Path]:
+    """What runs of this user could not land in the store at `store_uri`, and the next one will."""
+    return sorted(rescue_folder(store_uri).glob("dt=*/*.parquet"))
 
 
 def _by_partition(pairs: Sequence[tuple[date, Row]]) -> dict[date, list[Row]]:

@@ -41,6 +41,13 @@ def test_columns_have_arrows_types_and_null_is_missing(store: Store, options: di
     assert frame["dt"].tolist() == [dt for dt in DAYS for _ in range(2)]
 
 
+def test_missing_pandas_is_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra: the command line does without it."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match=r"pip install 'liveness-etl\[pandas\]'$"):
+        liveness_etl.read_results("nowhere")
+
+
 def test_an_output_without_tables_is_an_empty_frame_of_the_same_types(store: Store, options: dict[str, Any]) -> None:
     """Before the first run."""
     frame = liveness_etl.read_results(store.uri, start="2026-01-01", attributes=["plan"], **options)

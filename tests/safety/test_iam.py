@@ -197,6 +197,7 @@ def use_run_policy(scene: Scene, denied: list[Need]) -> None:
     assert scene.command("show", ids(COUNT, 1)[0]) == 0
     assert scene.command("verify") == 0
     assert scene.command("verify", "--manifest", third) == 0
+    assert scene.command("doctor", *here) == 0
     scene.s3.put_object(
         Bucket="backend",
         Key="liveness/manifests/copies/1.jsonl",
