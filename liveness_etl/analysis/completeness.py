@@ -44,6 +44,7 @@ def headline(facts: Facts, tally: Tally, min_cell: int) -> Headline:
 
 def completeness(facts: Facts, tally: Tally, zone: ZoneInfo, ttl_seconds: float) -> Section:
     """What was requested and what became of it, per day and source, and the runs that did it."""
+    did = _who_did(facts, tally)
     return Section(
         "completeness",
         "Completeness",
@@ -53,7 +54,11 @@ def completeness(facts: Facts, tally: Tally, zone: ZoneInfo, ttl_seconds: float)
             f"Expired before fetch: the answer that stands came later than {ttl_seconds:g} s after the session was "
             "created. Of unknown age: without created_at, so that nobody can tell.",
         ],
-        [_by_period(facts, tally), _by_source(facts, tally), _runs_figure(facts, zone, tally.ledger.min_cell)],
+        [
+            _by_period(facts, tally),
+            _by_source(facts, tally, did),
+            _runs_figure(facts, zone, tally.ledger.min_cell, {run for run, _ in did.values()}),
+        ],
     )
 
 
@@ -80,19 +85,24 @@ def _by_period(facts: Facts, tally: Tally) -> Figure:
     )
 
 
-def _by_source(facts: Facts, tally: Tally) -> Figure:
+_Did = dict[tuple[Any, Any], tuple[str, int]]
+"""By period and source: the run with most of the rows, and the number of runs."""
+
+
+def _who_did(facts: Facts, tally: Tally) -> _Did:
+    found = facts.rows(
+        f"SELECT period, source, arg_max(run_id, n), count(*) FROM (SELECT {tally.period_sql()} AS period, "
+        "coalesce(list_position($sources, source), 0)::UTINYINT AS source, run_id, count(*) AS n FROM sessions "
+        "WHERE dt BETWEEN $first AND $last GROUP BY ALL) GROUP BY ALL",
+        sources=list(facts.names["source"]),
+        first=facts.first,
+        last=facts.last,
+    )
+    return {(period, source): (run, runs) for period, source, run, runs in found}
+
+
+def _by_source(facts: Facts, tally: Tally, did: _Did) -> Figure:
     ledger = tally.ledger
-    did = {
-        (p, facts_source): (run, runs)
-        for p, facts_source, run, runs in facts.rows(
-            f"SELECT period, source, arg_max(run_id, n), count(*) FROM (SELECT {tally.period_sql()} AS period, "
-            "coalesce(list_position($sources, source), 0)::UTINYINT AS source, run_id, count(*) AS n FROM sessions "
-            "WHERE dt BETWEEN $first AND $last GROUP BY ALL) GROUP BY ALL",
-            sources=list(facts.names["source"]),
-            first=facts.first,
-            last=facts.last,
-        )
-    }
     rows = [
         [
             p.isoformat(),
@@ -125,14 +135,20 @@ def _by_source(facts: Facts, tally: Tally) -> Figure:
     )
 
 
-def _runs_figure(facts: Facts, zone: ZoneInfo, min_cell: int) -> Figure:
-    # Once: these may be a file a minute.
+def _runs_figure(facts: Facts, zone: ZoneInfo, min_cell: int, named: set[str]) -> Figure:
+    """Runs of the span and the day after, and those that are `named` however late they were."""
+    # Once, and no further days than need be: these may be a file a minute. A run's id begins with its day.
+    days = sorted({f"{run[:4]}-{run[4:6]}-{run[6:8]}" for run in named if run[:8].isdigit()})
+    in_span = "dt BETWEEN $first AND $last::DATE + 1"
     found = facts.rows(
         f"SELECT count(*) OVER (), count(*) FILTER (NOT completed) OVER (), run_id, command, started_at, finished_at, "
-        f"completed, {', '.join(_RUN_COUNTS)} FROM runs WHERE dt BETWEEN $first AND $last::DATE + 1 "
+        f"completed, {', '.join(_RUN_COUNTS)} FROM runs "
+        f"WHERE ({in_span} OR dt::VARCHAR IN $days) AND ({in_span} OR run_id IN $named) "
         f"ORDER BY completed, started_at DESC LIMIT {MOST_RUNS}",
         first=facts.first,
         last=facts.last,
+        days=days,
+        named=sorted(named),
     )
     runs, unfinished = found[0][:2] if found else (0, 0)
     rows = []

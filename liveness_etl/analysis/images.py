@@ -60,7 +60,8 @@ def feedback(facts: Facts, tally: Tally, cuts: list[int]) -> Section:
             if high == 1 or (low == BINS - 1 and not everyone[low]):
                 continue
             band = f"{score_at(low):g} to {score_at(high):g}" if high < BINS else f"from {score_at(low):g}"
-            rows.append([name, band, count, count / int(counts.sum())])
+            of = int(counts.sum())  # none, where nobody in the span has a score
+            rows.append([name, band, count, count / of if of else None])
     columns = [Column("code", "code"), Column("band", "confidence"), Column("sessions", "sessions", "count")]
     columns.append(Column("share", "share of the code's sessions", "share"))
     notes = [

@@ -186,6 +186,24 @@ def test_headline_says_what_is_missing_and_that_a_run_was_killed(tmp_path: Path)
     assert run["started_at"] == "2026-03-11 00:00:00"
 
 
+def test_runs_are_those_of_the_span_and_those_that_did_it_later(tmp_path: Path) -> None:
+    """Sessions of March that a run of May has asked for: its record is among them, another run of that day is not."""
+    write_tables(tmp_path, [session(number, run_id="20260502T030000-a") for number in range(20)])
+    write_run(tmp_path, "20260311T020000-a", datetime(2026, 3, 11, 2, tzinfo=UTC))
+    write_run(tmp_path, "20260312T020000-a", datetime(2026, 3, 12, 2, tzinfo=UTC))
+    for run_id in ("20260502T030000-a", "20260502T040000-b"):
+        write_run(tmp_path, run_id, datetime(2026, 5, 2, 3, tzinfo=UTC))
+    shown = [row["run_id"] for row in rows_of(make_report(str(tmp_path), ReportOptions()), "runs")]
+    assert shown == ["20260502T030000-a", "20260311T020000-a"]
+
+
+def test_sessions_that_all_lack_a_score_make_a_report(tmp_path: Path) -> None:
+    """Feedback and all: no share is told of none."""
+    made = [session(number, confidence=None, feedback=("LOW_LIGHTING_DETECTED",)) for number in range(40)]
+    write_tables(tmp_path, made)
+    assert make_report(str(tmp_path), ReportOptions()).headline.state == "complete"
+
+
 def test_complete_day_is_called_complete(tmp_path: Path) -> None:
     """Nothing is open, no run was killed."""
     write_tables(tmp_path, [session(number) for number in range(50)])
