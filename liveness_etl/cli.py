@@ -66,6 +66,10 @@ ShareOption = Annotated[
     float,
     typer.Option("--share", min=0.001, max=1, help="Of each source's pace, so that several runs can sweep it at once."),
 ]
+FollowOption = Annotated[
+    bool,
+    typer.Option("--follow", help="sweep only: go on for ever, with a manifest that grows (a prefix or a glob)."),
+]
 SummaryOption = Annotated[Path | None, typer.Option("--summary", help="Write the run's record as JSON to this file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress; errors and warnings only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG; includes session ids).")]
@@ -115,6 +119,7 @@ def run(
     max_tps: TpsOption = None,
     share: ShareOption = 1.0,
     ask_again: AgainOption = None,
+    follow: FollowOption = False,
     summary: SummaryOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -122,8 +127,12 @@ def run(
 ) -> None:
     """`run` and `sweep`, told apart by the name they were called by."""
     command = context.command.name or "run"
+    if follow and command != "sweep":
+        raise UsageError("--follow is for the command sweep; run ends by publishing the tables")
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
     job = _job(command, manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
+    if follow:
+        raise typer.Exit(_follow(job, quiet, summary))
     report = _report(job, quiet)
     _write_summary(summary, report.row)
     raise typer.Exit(report.exit_code)
@@ -427,10 +436,20 @@ def demo(
 def _report(job: "Job", quiet: bool) -> "RunReport":
     from liveness_etl import display, pipeline
 
-    with _draining() as stop, display.observer(quiet) as observer:
+    with _draining() as stop, display.observer(quiet, job) as observer:
         report = pipeline.run(job, observer, stop)
     display.show_report(job, report)
     return report
+
+
+def _follow(job: "Job", quiet: bool, summary: Path | None) -> int:
+    from liveness_etl import capture, display
+
+    with _draining() as stop, display.observer(quiet, job) as observer:
+        code, report = capture.follow_growing(job, observer, stop)
+    if report is not None:
+        _write_summary(summary, report.row)
+    return code
 
 
 def _write_summary(path: Path | None, row: Mapping[str, Any]) -> None:

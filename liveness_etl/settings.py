@@ -232,7 +232,6 @@ def unread_keys(settings: Settings) -> list[str]:
 
 
 _UNREAD = {  # accepted, since a configuration may be shared with a newer version
-    "manifest": ("lookback_days",),
     "alerts": tuple(Alerts.model_fields),
 }
 

@@ -1,0 +1,97 @@
+"""What a growing manifest's sweeps remember of its objects: `_state/manifests/<hash of the address>/*.parquet`.
+
+Append-only: a sweep adds a small file under a new name, and many files become one that is written before those are
+deleted. Every line is a fact about one version of an object, so it is no matter in how many files it stands. A fact
+that is missing, because a sweep was killed, costs a look at the object and nothing else.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from liveness_etl.errors import Missing, StoreError
+from liveness_etl.storage import ABSENT, Entry, Store
+
+Version = tuple[str, str, int]
+"""A version of an object: its address, ETag and size."""
+
+MANY_FILES: Final = 200
+"""Files above which they become one."""
+
+_SCHEMA: Final = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("done", pa.bool_(), nullable=False),
+    ]
+)
+_READ_AT_ONCE: Final = 16
+_TRIES: Final = 10
+
+
+class ManifestMemory:
+    """The facts of one address. `done` are versions in which nothing is left to ask; of those in `met`, the malformed
+    lines stand in `rejects` already. Raises StoreError when made."""
+
+    def __init__(self, store: Store, address: str) -> None:
+        self._store = store
+        self._folder = f"_state/manifests/{hashlib.sha256(address.encode()).hexdigest()[:16]}/"
+        self.done: set[Version] = set()
+        self.met: set[Version] = set()
+        self._files: list[str] = []
+        for _ in range(_TRIES):
+            entries = [entry for entry in store.list(self._folder) if entry.path.endswith(".parquet")]
+            try:
+                with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+                    for facts in pool.map(self._read, entries):
+                        self._take(facts)
+            except Missing:
+                continue  # another sweep made one file of many
+            self._files = [entry.path for entry in entries]
+            return
+        raise StoreError(f"{store.uri}/{self._folder} changes too fast; try again")
+
+    def remember(
+        self, name: str, done: Collection[Version], met: Collection[Version], listed: Collection[Version] = ()
+    ) -> None:
+        """Add what is new among these, in a file whose name starts with `name`; make one of many files, without
+        objects that are not `listed` any more. Raises StoreError."""
+        new_done, new_met = set(done) - self.done, set(met) - self.met - set(done)
+        if new_done or new_met:
+            self._write(f"{name}.parquet", new_done, new_met)
+            self.done |= new_done
+            self.met |= new_met
+        if len(self._files) > MANY_FILES:
+            addresses = {uri for uri, _, _ in listed}
+            self.done = {version for version in self.done if version[0] in addresses}
+            self.met = {version for version in self.met - self.done if version[0] in addresses}
+            old = self._files
+            self._files = []
+            self._write(f"{name}-all.parquet", self.done, self.met)
+            self._store.delete(old)
+
+    def _write(self, name: str, done: Iterable[Version], met: Iterable[Version]) -> None:
+        rows = [(*version, True) for version in sorted(done)] + [(*version, False) for version in sorted(met)]
+        columns = zip(*rows, strict=True) if rows else [()] * len(_SCHEMA)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), sink, compression="zstd")
+        self._store.put(self._folder + name, bytes(sink.getvalue()), expect=ABSENT)
+        self._files.append(self._folder + name)
+
+    def _read(self, entry: Entry) -> Sequence[tuple[str, str, int, bool]]:
+        try:
+            with self._store.open(entry.path) as file:
+                columns = pq.read_table(file, schema=_SCHEMA).to_pydict()
+        except (pa.ArrowException, OSError):
+            return ()  # its objects are looked at again
+        return list(zip(*(columns[name] for name in _SCHEMA.names), strict=True))
+
+    def _take(self, facts: Iterable[tuple[str, str, int, bool]]) -> None:
+        for uri, etag, size, done in facts:
+            (self.done if done else self.met).add((uri, etag, size))
