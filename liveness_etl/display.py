@@ -204,7 +204,7 @@ class _Lines(Observer):
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._last = {"": 0.0}
+        self._last = {"": (0.0, 0)}
 
     def planned(self, plan: Plan) -> None:
         for line in source_lines(plan):
@@ -212,9 +212,10 @@ class _Lines(Observer):
 
     def progressed(self, progress: SweepProgress) -> None:
         now = time.monotonic()
-        over = progress.finished == progress.to_ask
-        if over or now - self._last.setdefault(progress.source, now) >= _LINE_SECONDS:
-            self._last[progress.source] = now
+        at, finished = self._last.setdefault(progress.source, (now, 0))
+        over = progress.finished == progress.to_ask != finished  # a plan that grows may be through several times
+        if over or (now - at >= _LINE_SECONDS and progress.finished < progress.to_ask):
+            self._last[progress.source] = now, progress.finished
             print(
                 f"{progress.source}: {progress.finished:,} of {progress.to_ask:,}, {progress.calls:,} calls, "
                 f"{progress.throttled:,} throttled, pace {progress.allowed_tps:.1f}/s of {progress.ceiling_tps:g}/s",
