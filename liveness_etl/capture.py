@@ -121,7 +121,9 @@ class Capture:
         )
         found = this.run()
         if not self._follow:
-            if known.broken and not this.limited:
+            if known.broken and not this.limited and not self._stop.is_set():
+                if found is not None:
+                    self._observer.recorded(found)
                 raise ManifestError(_unreadable(known))
             return found, this.limited and not this.lost
         if not this.limited:

@@ -127,6 +127,8 @@ class Round:
         self._row: dict[str, Any] | None = None
         self._ids: list[pa.ChunkedArray] = []
         self._planned: set[Version] = set()
+        self._fresh: tuple[GrowingFile, ...] = ()
+        self._expired: tuple[GrowingFile, ...] = ()
         self._done: set[Version] = set()
         self._met: set[Version] = set()
         self._queues: dict[str, AskQueue] = {}
@@ -181,10 +183,11 @@ class Round:
         planning: Future[Batch] | None = None
         expired_versions: set[Version] = set()
         number = 0
+        self._sort()
         while not self._stop.is_set():
-            files = self._known.sorted(self._ttl_seconds)
-            if fresh := [each for each in files.fresh if each.version not in self._planned]:
+            if fresh := self._fresh:
                 number += 1
+                self._fresh = ()
                 self._planned |= {each.version for each in fresh}
                 if self._take(planner.plan(fresh, folder / f"{number}", self._ids), sources, leases):
                     self._ends_at = min(self._ends_at, time.monotonic() + self._ttl_seconds * _ROUND_SHARE)
@@ -192,13 +195,13 @@ class Round:
                 batch, planning = planning.result(), None
                 if self._take(batch, sources, leases) == sum(source.to_ask for source in batch.plan.sources):
                     expired_versions |= {each.version for each in batch.files}
-            expired = [each for each in files.expired if each.version not in self._planned]
-            if planning is None and expired and self._have_little_left():
+            if planning is None and self._expired and self._have_little_left():
                 number += 1
-                chunk = first_chunk(expired, most_bytes=_CHUNK_BYTES, most_files=_CHUNK_FILES)
+                chunk = first_chunk(self._expired, most_bytes=_CHUNK_BYTES, most_files=_CHUNK_FILES)
+                self._expired = self._expired[len(chunk) :]
                 self._planned |= {each.version for each in chunk}
                 planning = background.submit(planner.plan, chunk, folder / f"{number}", list(self._ids))
-            if planning is None and not expired and self._all_through():
+            if planning is None and not self._expired and self._all_through():
                 self._known.handed |= expired_versions
                 return
             if self._enough.is_set() or time.monotonic() >= self._ends_at:
@@ -207,6 +210,11 @@ class Round:
                 return
             self._look_again()
 
+    def _sort(self) -> None:
+        files = self._known.sorted(self._ttl_seconds)
+        self._fresh = tuple(each for each in files.fresh if each.version not in self._planned)
+        self._expired = tuple(each for each in files.expired if each.version not in self._planned)
+
     def _look_again(self) -> None:
         self._stop.wait(_LOOK_SECONDS)
         if time.monotonic() >= self._known.listed_at + self._list_seconds:
@@ -214,6 +222,8 @@ class Round:
                 self._relist()
             except (StoreError, ManifestError) as error:
                 log.warning("the manifest cannot be listed: %s", error)
+            else:
+                self._sort()
 
     def _take(self, batch: Batch, sources: ThreadPoolExecutor, leases: ExitStack) -> int:
         """Hand a batch to the sweeps of its sources, started where they are not yet; returns how many ids."""
@@ -320,7 +330,7 @@ class Round:
                 self._known.rests.pop(report.source, None)
         if self._stop.is_set() and any(isinstance(error, StoreError) for error in self._errors):
             raise first_of(self._errors)  # there is no time to wait for such an output
-        if self._row is None and (self._always_recorded or rejects.rows):
+        if self._row is None and (rejects.rows or (self._always_recorded and not self._stop.is_set())):
             self._start_record()
         recorded = None
         try:

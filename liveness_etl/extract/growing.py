@@ -101,7 +101,7 @@ def sort_files(
     )
 
 
-def first_chunk(files: Sequence[GrowingFile], *, most_bytes: int, most_files: int) -> Sequence[GrowingFile]:
+def first_chunk(files: tuple[GrowingFile, ...], *, most_bytes: int, most_files: int) -> tuple[GrowingFile, ...]:
     """The first objects up to a size, but at least one."""
     size = 0
     for number, each in enumerate(files[:most_files]):

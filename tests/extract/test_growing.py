@@ -69,11 +69,11 @@ def test_another_version_of_a_done_object_is_not_done() -> None:
 
 def test_expired_objects_are_taken_in_chunks_of_at_least_one() -> None:
     """By bytes or by number, whichever is first."""
-    files = [file(str(number), 500, size=40) for number in range(6)]
+    files = tuple(file(str(number), 500, size=40) for number in range(6))
     assert len(first_chunk(files, most_bytes=100, most_files=100)) == 2
     assert len(first_chunk(files, most_bytes=10, most_files=100)) == 1
     assert len(first_chunk(files, most_bytes=10**6, most_files=4)) == 4
-    assert first_chunk([], most_bytes=10, most_files=4) == []
+    assert first_chunk((), most_bytes=10, most_files=4) == ()
 
 
 def test_dates_are_those_of_the_lookback_and_the_run() -> None:
