@@ -80,7 +80,7 @@ class Known:
         self.files, self.first_day = listing.files, first_day
         self.handed &= there
         self.broken = {version: problem for version, problem in self.broken.items() if version in there}
-        self.broken |= {(problem, "", 0): problem for problem in listing.problems}
+        self.broken |= {problem.encode(): problem for problem in listing.problems}
 
     def sorted(self, ttl_seconds: float) -> Sorted:
         """The objects that are not done, as they were listed last."""

@@ -1,6 +1,9 @@
 """`sweep` of a manifest that grows: what it remembers, what it takes in while it works, and that it goes on."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,8 +71,10 @@ def write(path: Path, session_ids: list[str], age: float = 10.0) -> Path:
 
 def done_of(output: Path, incoming: Path) -> set[str]:
     """The names of the files that are remembered as done."""
-    memory = ManifestMemory(open_store(str(output)), str(incoming / "*.csv"))
-    return {Path(uri).name for uri, _, _ in memory.done}
+    pattern = str(incoming / "*.csv")
+    done = ManifestMemory(open_store(str(output)), pattern).done
+    files = list_growing(pattern, [None], None, must_exist=False).files
+    return {Path(each.file.uri).name for each in files if each.version in done}
 
 
 @contextmanager
@@ -412,3 +417,70 @@ def test_follow_that_is_stopped_while_it_asks_lands_what_is_in_flight(
     (run,) = read_rows(output, "runs")
     assert (run["completed"], run["landed"]) == (False, len(read_rows(output, "landing")))
     assert run["landed"] == len(asks(rekognition))
+
+
+# As a user types it
+
+
+@contextmanager
+def process(incoming: Path, output: Path, rekognition: LocalRekognition, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """`liveness-etl sweep … --follow` in a process of its own, killed at the end if it still lives."""
+    running = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "liveness_etl", "sweep", str(incoming / "*.csv"), "--follow"),
+            *("--output", str(output), "--region", "us-east-1", "--endpoint-url", rekognition.endpoint_url, *more),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def ended(running: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, bool]:
+    """Its exit code, what it said, and whether it ended in time, after a signal."""
+    sent_at = time.monotonic()
+    running.send_signal(number)
+    _, said = running.communicate(timeout=30)
+    return running.returncode, said, time.monotonic() - sent_at < 10.0
+
+
+@pytest.mark.slow
+def test_sigterm_ends_follow_with_0_when_all_is_asked_and_with_3_in_the_middle(
+    incoming: Path, output: Path, rekognition: LocalRekognition
+) -> None:
+    """Within ten seconds, whatever is in flight; another process goes on from there, and asks nothing twice."""
+    write(incoming / "one.csv", ids(200))
+    with process(incoming, output, rekognition, "--max-tps", "50") as running:
+        wait_until(lambda: rekognition.stats()["requests"] >= 20, 30)
+        code, said, in_time = ended(running, signal.SIGTERM)
+        assert (code, in_time) == (3, True), said
+        assert "Traceback" not in said
+    landed = {row["session_id"] for row in read_rows(output, "landing")}
+    assert landed == set(asks(rekognition))
+    with process(incoming, output, rekognition, "--max-tps", "500") as running:
+        wait_until(lambda: len(asks(rekognition)) == 200, 30)
+        wait_until(lambda: all(run["finished_at"] for run in read_rows(output, "runs")), 30)
+        code, said, in_time = ended(running, signal.SIGINT)
+        assert (code, in_time) == (0, True), said
+    assert set(asks(rekognition).values()) == {1}
+
+
+@pytest.mark.slow
+def test_follow_that_was_killed_leaves_the_rest_to_the_next_one(
+    incoming: Path, output: Path, rekognition: LocalRekognition
+) -> None:
+    """Its lease is taken over at once, and what had landed is not asked again."""
+    write(incoming / "one.csv", ids(300))
+    with process(incoming, output, rekognition, "--max-tps", "60") as running:
+        wait_until(lambda: len(read_rows(output, "landing")) >= 60, 30)
+        running.kill()
+        running.wait()
+    landed = {row["session_id"] for row in read_rows(output, "landing")}
+    before = asks(rekognition)
+    with process(incoming, output, rekognition, "--max-tps", "500"):
+        wait_until(lambda: len(read_rows(output, "landing")) >= 300, 30)
+    assert {one for one, times in asks(rekognition).items() if times != before.get(one)} == set(ids(300)) - landed

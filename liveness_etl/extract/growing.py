@@ -4,9 +4,11 @@ Which of them are worth a look is decided by their times alone, before any of th
 """
 
 import glob
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +18,8 @@ from liveness_etl.extract.manifest_files import InputFile, Inputs, format_of, un
 CLOCK_SLACK_SECONDS: Final = 60.0
 """By so much the clocks of a backend and of its store may differ."""
 
-Version = tuple[str, str, int]
-"""A version of an object: its address, ETag and size."""
+Version = bytes
+"""Of an object: a digest of its address, ETag and size. The address itself may name a session."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class GrowingFile:
     file: InputFile
     date: date | None
 
-    @property
+    @cached_property
     def version(self) -> Version:
-        return (self.file.uri, self.file.etag, self.file.size)
+        """What it is remembered by."""
+        told = f"{self.file.uri}\n{self.file.etag}\n{self.file.size}"
+        return hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=16).digest()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a growing manifest's sweeps remember of its objects: `_state/manifests/<hash of the address>/*.parquet`.
 
-Append-only: a sweep adds a small file under a new name, and many files become one that is written before those are
+A version of an object is known by a digest alone, since its name may be a session's id, which `forget` would have to
+find here. Append-only: a sweep adds a small file under a new name, and many files become one that is written before those are
 deleted. Every line is a fact about one version of an object, so it is no matter in how many files it stands. A fact
 that is missing, because a sweep was killed, costs a look at the object and nothing else.
 """
@@ -16,17 +17,15 @@ import pyarrow.parquet as pq
 from liveness_etl.errors import Missing, StoreError
 from liveness_etl.storage import ABSENT, Entry, Store
 
-Version = tuple[str, str, int]
-"""A version of an object: its address, ETag and size."""
+Version = bytes
+"""Of an object: 16 bytes that change with it."""
 
 MANY_FILES: Final = 200
 """Files above which they become one."""
 
 _SCHEMA: Final = pa.schema(
     [
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("etag", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
+        pa.field("version", pa.binary(16), nullable=False),
         pa.field("done", pa.bool_(), nullable=False),
     ]
 )
@@ -67,24 +66,22 @@ class ManifestMemory:
             self.done |= new_done
             self.met |= new_met
         if len(self._files) > MANY_FILES:
-            addresses = {uri for uri, _, _ in listed}
-            self.done = {version for version in self.done if version[0] in addresses}
-            self.met = {version for version in self.met - self.done if version[0] in addresses}
+            self.done &= set(listed)
+            self.met = (self.met & set(listed)) - self.done
             old = self._files
             self._files = []
             self._write(f"{name}-all.parquet", self.done, self.met)
             self._store.delete(old)
 
     def _write(self, name: str, done: Iterable[Version], met: Iterable[Version]) -> None:
-        rows = [(*version, True) for version in sorted(done)] + [(*version, False) for version in sorted(met)]
-        columns = zip(*rows, strict=True) if rows else [()] * len(_SCHEMA)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+        facts = [(version, True) for version in sorted(done)] + [(version, False) for version in sorted(met)]
+        columns = [[fact[place] for fact in facts] for place in range(len(_SCHEMA))]
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), sink, compression="zstd")
+        pq.write_table(pa.Table.from_pydict(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA), sink)
         self._store.put(self._folder + name, bytes(sink.getvalue()), expect=ABSENT)
         self._files.append(self._folder + name)
 
-    def _read(self, entry: Entry) -> Sequence[tuple[str, str, int, bool]]:
+    def _read(self, entry: Entry) -> Sequence[tuple[Version, bool]]:
         try:
             with self._store.open(entry.path) as file:
                 columns = pq.read_table(file, schema=_SCHEMA).to_pydict()
@@ -92,6 +89,6 @@ class ManifestMemory:
             return ()  # its objects are looked at again
         return list(zip(*(columns[name] for name in _SCHEMA.names), strict=True))
 
-    def _take(self, facts: Iterable[tuple[str, str, int, bool]]) -> None:
-        for uri, etag, size, done in facts:
-            (self.done if done else self.met).add((uri, etag, size))
+    def _take(self, facts: Iterable[tuple[Version, bool]]) -> None:
+        for version, done in facts:
+            (self.done if done else self.met).add(version)

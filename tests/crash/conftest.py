@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.crash.scenario")
 
-from tests.crash.growing import Growing, growing_case  # noqa: E402
+from tests.crash.growing import Growing, growing_case, make_growing  # noqa: E402
 from tests.crash.mishaps import Recorded  # noqa: E402 - after it is known which module's assertions explain themselves
 from tests.crash.scenario import (  # noqa: E402
     Open,
@@ -51,10 +51,10 @@ def growing_outputs(
     tmp_path_factory: pytest.TempPathFactory, client_of: Callable[[str], Any], moto_endpoint: str
 ) -> Mapping[str, Callable[[str], AbstractContextManager[Growing]]]:
     """A growing manifest with an output in a folder and in a bucket."""
-    s3 = client_of(moto_endpoint)
+    s3, made = client_of(moto_endpoint), make_growing(tmp_path_factory.mktemp("growing"))
     return {
-        "folder": lambda name: growing_case(tmp_path_factory.mktemp(name[:40])),
-        "s3": lambda name: growing_case(tmp_path_factory.mktemp(name[:40].lower()), s3, moto_endpoint),
+        "folder": lambda name: growing_case(made, tmp_path_factory.mktemp(name)),
+        "s3": lambda name: growing_case(made, tmp_path_factory.mktemp(name.lower()), s3, moto_endpoint),
     }
 
 

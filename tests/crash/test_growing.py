@@ -29,10 +29,10 @@ def test_what_a_killed_sweep_did_not_remember_costs_a_look_and_no_question(
     deaths = [
         (name, time)
         for name, count in growing_boundaries[kind].items()
-        if "memory" in name or name in ALSO
+        if ("memory" in name and not name.endswith(", cut")) or name in ALSO
         for time in sorted({0, count - 1})
     ]
-    assert len(deaths) > 5
+    assert len(deaths) >= 4
 
     def die(death: tuple[str, int]) -> str | None:
         with growing_outputs[kind](re.sub(r"\W+", "-", f"{death[0]} {death[1]}")) as case:
@@ -44,7 +44,7 @@ def test_what_a_killed_sweep_did_not_remember_costs_a_look_and_no_question(
             problems = [] if codes == [0, 0] else [f"exit codes {codes}"]
             if again := [one for one, times in case.asks().items() if times > 1 and asked.get(one) != times]:
                 problems.append(f"{len(again)} ids were asked again")
-            if case.asks().keys() != {one for number in range(FILES) for one in ids(IDS, number)}:
+            if case.asks().keys() != {one for number in range(1, FILES) for one in ids(IDS, number)}:
                 problems.append("not every id was asked")
             if case.done() != {f"{number}.csv" for number in range(FILES)}:
                 problems.append(f"remembers {case.done()}")

@@ -65,6 +65,10 @@ def test_another_version_of_a_done_object_is_not_done() -> None:
     """The ETag or the size differs."""
     old, new = file("one", 10), file("one", 5, size=11)
     assert sort_files([new], {old.version}, now=NOW, ttl_seconds=180, first_day=date(2026, 3, 1)).fresh == (new,)
+    renamed = GrowingFile(old.file._replace(uri="two"), None)
+    retagged = GrowingFile(old.file._replace(etag="other"), None)
+    assert len({each.version for each in (old, new, renamed, retagged)}) == 4
+    assert old.version == file("one", 99).version
 
 
 def test_expired_objects_are_taken_in_chunks_of_at_least_one() -> None:

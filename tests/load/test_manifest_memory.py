@@ -11,8 +11,8 @@ from liveness_etl.storage import LocalStore, Store
 ADDRESS = "s3://backend/sessions/"
 
 
-def version(number: int, tag: str = "tag") -> Version:
-    return (f"{ADDRESS}{number}.csv", f"{tag}-{number}", 10)
+def version(number: int) -> Version:
+    return number.to_bytes(16)
 
 
 def files(store: Store) -> list[str]:
