@@ -15,7 +15,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from liveness_etl.capture_round import Known, Round
+from liveness_etl.capture_known import Known
+from liveness_etl.capture_round import Round
 from liveness_etl.errors import LivenessError, ManifestError, Stopped, UsageError
 from liveness_etl.extract.growing import considered_dates, list_growing
 from liveness_etl.extract.manifest_files import without_query
@@ -136,7 +137,7 @@ class Capture:
     def _known_by_now(self, *, must_exist: bool) -> Known:
         if self._known is None:
             memory = ManifestMemory(open_output(self._job.settings), without_query(self._job.manifest_uri))
-            known = Known(memory)
+            known = Known(memory, inputs_for([self._job.manifest_uri], self._job.settings))
             self._list(known, must_exist=must_exist)
             left = known.sorted(self._job.settings.sweep.session_ttl_seconds).left_alone
             if left:
@@ -162,10 +163,8 @@ class Capture:
                 )
             dates = [*considered_dates(run_date, days)]
         known.listed_at = time.monotonic()
-        inputs = inputs_for([job.manifest_uri], job.settings)
-        known.take(
-            list_growing(job.manifest_uri, dates, inputs, must_exist=must_exist), run_date - timedelta(days=days)
-        )
+        listing = list_growing(job.manifest_uri, dates, known.inputs, must_exist=must_exist)
+        known.take(listing, run_date - timedelta(days=days))
 
 
 def _unreadable(known: Known) -> str:

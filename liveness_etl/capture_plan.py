@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import duckdb
 import pyarrow as pa
 
 from liveness_etl.engine import open_engine
@@ -17,8 +16,8 @@ from liveness_etl.extract import manifest
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.growing import GrowingFile, Version
 from liveness_etl.extract.manifest_files import Inputs
-from liveness_etl.extract.plan import Plan, plan_manifest, planned_ids, unfinished_files
-from liveness_etl.job import Job, inputs_for, manifest_options
+from liveness_etl.extract.plan import Plan, SourcePlan, plan_manifest, planned_ids, unfinished_files
+from liveness_etl.job import Job, manifest_options
 from liveness_etl.load import landing, records
 from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.pipeline import plan_options
@@ -51,23 +50,25 @@ class BatchPlanner:
         self,
         job: Job,
         store: Store,
+        inputs: Inputs | None,
         rejects: records.RejectsFile,
         ceiling_of: Callable[[str], Ceiling],
         met: Collection[Version],
         stop: threading.Event,
     ) -> None:
-        self._job, self._store, self._rejects, self._met, self._stop = job, store, rejects, met, stop
+        self._job, self._store, self._inputs, self._rejects = job, store, inputs, rejects
+        self._met, self._stop = met, stop
         self._options = plan_options(job, ceiling_of)
         self._lock = threading.Lock()
-        self._engines: set[duckdb.DuckDBPyConnection] = set()
+        self._interrupts: set[Callable[[], None]] = set()
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
         """From another thread."""
         self._cancelled.set()
         with self._lock:
-            for engine in self._engines:
-                engine.interrupt()
+            for interrupt in self._interrupts:
+                interrupt()
 
     def plan(self, files: Sequence[GrowingFile], folder: Path, planned: Sequence[pa.ChunkedArray]) -> Batch:
         """Plan these objects, without the ids that the run has `planned` before. An object that cannot be read to its
@@ -78,8 +79,9 @@ class BatchPlanner:
         broken: dict[Version, str] = {}
         options = replace(self._options, now=datetime.now(UTC))
         with open_engine(folder, self._job.settings.publish.memory_limit) as engine:
+            interrupt = engine.interrupt
             with self._lock:
-                self._engines.add(engine)
+                self._interrupts.add(interrupt)
             try:
                 plan = plan_manifest(
                     engine,
@@ -92,11 +94,9 @@ class BatchPlanner:
                 )
                 unfinished = unfinished_files(engine, ends)
                 ids = planned_ids(engine)
-            except duckdb.InterruptException:
-                raise Stopped("stopped while planning") from None
             finally:
                 with self._lock:
-                    self._engines.discard(engine)
+                    self._interrupts.discard(interrupt)
         done = {each.version for number, each in enumerate(files) if number not in unfinished} - broken.keys()
         return Batch(plan, folder, ids, files, frozenset(done), frozenset(met), broken)
 
@@ -104,9 +104,8 @@ class BatchPlanner:
         self, files: Sequence[GrowingFile], ends: list[int], met: set[Version], broken: dict[Version, str]
     ) -> Iterator[tuple[pa.RecordBatch, int, int]]:
         lines = 0
-        inputs = inputs_for([each.file.uri for each in files], self._job.settings)
         with ThreadPoolExecutor(_OPEN_AHEAD, "manifest") as pool:
-            ahead = None if inputs is None else _OpenedAhead(inputs, files, pool)
+            ahead = None if self._inputs is None else _OpenedAhead(self._inputs, files, pool)
             for each in files:
                 try:
                     for chunk in self._reader(each, ahead):
@@ -154,3 +153,22 @@ class _OpenedAhead:
             self._opening[following] = self._pool.submit(self._inputs.open, following)
         opening = self._opening.pop(uri, None)
         return self._inputs.open(uri) if opening is None else opening.result()
+
+
+def merged(one: Plan, other: Plan) -> Plan:
+    """Two plans as one. A source's ceiling is that of the later plan."""
+    sources = {source.source: source for source in one.sources}
+    for source in other.sources:
+        before = sources.get(source.source, SourcePlan(source.source, 0, 0, source.ceiling))
+        sources[source.source] = SourcePlan(
+            source.source, before.requested + source.requested, before.to_ask + source.to_ask, source.ceiling
+        )
+    return Plan(
+        lines=one.lines + other.lines,
+        requested=one.requested + other.requested,
+        duplicates=one.duplicates + other.duplicates,
+        rejected=one.rejected + other.rejected,
+        forgotten=one.forgotten + other.forgotten,
+        sources=tuple(sources[name] for name in sorted(sources)),
+        partitions=tuple(sorted({*one.partitions, *other.partitions})),
+    )

@@ -5,32 +5,29 @@ those whose sessions have expired are planned in the background, some at a time,
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from liveness_etl.capture_plan import Batch, BatchPlanner
+from liveness_etl.capture_known import Known
+from liveness_etl.capture_plan import Batch, BatchPlanner, merged
 from liveness_etl.errors import LivenessError, ManifestError, Stopped, StoreError
 from liveness_etl.extract.ask_queue import AskQueue
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.governor import Governor
-from liveness_etl.extract.growing import GrowingFile, Listing, Sorted, Version, first_chunk, sort_files
-from liveness_etl.extract.plan import Plan, SourcePlan, read_asks
+from liveness_etl.extract.growing import GrowingFile, Version, first_chunk
+from liveness_etl.extract.plan import Plan, read_asks
 from liveness_etl.job import Job, ceiling_of, check_source, open_output
 from liveness_etl.load import records
 from liveness_etl.load.landing_writer import land_rescued
 from liveness_etl.load.lease import held_leases
-from liveness_etl.load.manifest_memory import ManifestMemory
 from liveness_etl.pipeline import (
     Observer,
     Progress,
@@ -53,50 +50,6 @@ _CHUNK_BYTES: Final = 8 << 20  # of objects whose sessions have expired: about 1
 _CHUNK_FILES: Final = 1_000  # planned at a time,
 _LOW_SECONDS: Final = 4.0  # when the sweeps have this much left
 _LOOK_SECONDS: Final = 0.1
-_FIRST_REST_SECONDS: Final = 2.0
-_LONGEST_REST_SECONDS: Final = 60.0
-
-
-@dataclass
-class Known:
-    """What a process knows from one round to the next. `handed` are objects whose ids were all handed to sweeps, and
-    whose sessions have expired; `broken` objects cannot be read, each with a sentence."""
-
-    memory: ManifestMemory
-    files: tuple[GrowingFile, ...] = ()
-    listed_at: float = -math.inf
-    first_day: date = date.min
-    handed: set[Version] = field(default_factory=set)
-    broken: dict[Version, str] = field(default_factory=dict)
-    rests: dict[str, tuple[float, float]] = field(default_factory=dict)
-    governors: dict[tuple[str, float], Governor] = field(default_factory=dict)
-
-    def take(self, listing: Listing, first_day: date) -> None:
-        """What was listed; objects before `first_day` are left alone."""
-        there = {each.version for each in listing.files}
-        for problem in listing.problems:
-            if problem not in self.broken.values():
-                log.error("%s", problem)
-        self.files, self.first_day = listing.files, first_day
-        self.handed &= there
-        self.broken = {version: problem for version, problem in self.broken.items() if version in there}
-        self.broken |= {problem.encode(): problem for problem in listing.problems}
-
-    def sorted(self, ttl_seconds: float) -> Sorted:
-        """The objects that are not done, as they were listed last."""
-        known = self.memory.done | self.handed | self.broken.keys()
-        return sort_files(self.files, known, now=time.time(), ttl_seconds=ttl_seconds, first_day=self.first_day)
-
-    def is_resting(self, source: str) -> bool:
-        """Whether a source that failed is left alone for now."""
-        return self.rests.get(source, (0.0, 0.0))[0] > time.monotonic()
-
-    def rest(self, source: str, *, for_ever: bool) -> float:
-        """Leave a source alone: twice as long as the last time, up to a minute; returns the seconds."""
-        before = self.rests.get(source, (0.0, _FIRST_REST_SECONDS / 2))[1]
-        seconds = math.inf if for_ever else min(before * 2, _LONGEST_REST_SECONDS)
-        self.rests[source] = (time.monotonic() + seconds, seconds)
-        return seconds
 
 
 class Round:
@@ -145,10 +98,11 @@ class Round:
         An error does not keep the other sources from their ids: it is raised when they are through and the round is
         recorded. Raises LivenessError.
         """
+        known = self._known
         land_rescued(self._store, image_eraser(self._job.settings))
         with self._store.scratch() as folder, records.rejects_file(folder, self._job.run_id) as rejects:
             planner = BatchPlanner(
-                self._job, self._store, rejects, self._ceiling_of, self._known.memory.met, self._stop
+                self._job, self._store, known.inputs, rejects, self._ceiling_of, known.memory.met, self._stop
             )
             with (
                 ExitStack() as leases,
@@ -347,22 +301,3 @@ class Round:
         if self._errors:
             raise first_of(self._errors)
         return recorded
-
-
-def merged(one: Plan, other: Plan) -> Plan:
-    """Two plans as one. A source's ceiling is that of the later plan."""
-    sources = {source.source: source for source in one.sources}
-    for source in other.sources:
-        before = sources.get(source.source, SourcePlan(source.source, 0, 0, source.ceiling))
-        sources[source.source] = SourcePlan(
-            source.source, before.requested + source.requested, before.to_ask + source.to_ask, source.ceiling
-        )
-    return Plan(
-        lines=one.lines + other.lines,
-        requested=one.requested + other.requested,
-        duplicates=one.duplicates + other.duplicates,
-        rejected=one.rejected + other.rejected,
-        forgotten=one.forgotten + other.forgotten,
-        sources=tuple(sources[name] for name in sorted(sources)),
-        partitions=tuple(sorted({*one.partitions, *other.partitions})),
-    )

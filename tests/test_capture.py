@@ -230,6 +230,19 @@ def test_lines_of_a_dated_prefix_belong_to_its_date(
     assert landed == {f"dt={day}" for day in days[:3]}
 
 
+def test_follow_takes_today_for_the_date_of_a_prefix(
+    incoming: Path, output: Path, rekognition: LocalRekognition
+) -> None:
+    """A process that goes on for days cannot be given one."""
+    today = incoming / f"{datetime.now(UTC).date()}"
+    today.mkdir()
+    (today / "one.txt").write_text("\n".join(ids(2)) + "\n")
+    with followed(make_job(incoming / "{date}" / "*.txt", output, rekognition.endpoint_url, command="sweep")) as ended:
+        wait_until(lambda: [run["landed"] for run in read_rows(output, "runs") if run["completed"]] == [2], 30)
+    assert ended["code"] == 0
+    assert [path.name for path in (output / "landing").iterdir()] == [f"dt={today.name}"]
+
+
 def test_an_object_that_cannot_be_read_does_not_keep_the_others_from_their_turn(
     sweep: Callable[..., RunReport], incoming: Path, output: Path, rekognition: LocalRekognition
 ) -> None:

@@ -148,6 +148,8 @@ def unfinished_files(engine: duckdb.DuckDBPyConnection, ends: Sequence[int]) -> 
 
     `ends` counts, for each file, the lines up to its end.
     """
+    if not ends:
+        return set()
     engine.register("files", pa.table({"number": range(len(ends)), "first": [0, *ends[:-1]], "beyond": ends}))
     found = engine.execute(
         """

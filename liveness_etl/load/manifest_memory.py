@@ -1,9 +1,9 @@
 """What a growing manifest's sweeps remember of its objects: `_state/manifests/<hash of the address>/*.parquet`.
 
 A version of an object is known by a digest alone, since its name may be a session's id, which `forget` would have to
-find here. Append-only: a sweep adds a small file under a new name, and many files become one that is written before those are
-deleted. Every line is a fact about one version of an object, so it is no matter in how many files it stands. A fact
-that is missing, because a sweep was killed, costs a look at the object and nothing else.
+find here. Append-only: a sweep adds a small file under a new name, and many files become one that is written before
+those are deleted. Every row is a fact about one version of an object, so it is no matter in how many files it stands. A
+fact that is missing, because a sweep was killed, costs a look at the object and nothing else.
 """
 
 import hashlib
