@@ -67,6 +67,10 @@ ShareOption = Annotated[
     float,
     typer.Option("--share", min=0.001, max=1, help="Of each source's pace, so that several runs can sweep it at once."),
 ]
+FollowOption = Annotated[
+    bool,
+    typer.Option("--follow", help="sweep only: go on for ever, with a manifest that grows (a prefix or a glob)."),
+]
 SummaryOption = Annotated[Path | None, typer.Option("--summary", help="Write the run's record as JSON to this file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress; errors and warnings only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG; includes session ids).")]
@@ -120,6 +124,7 @@ def run(
     max_tps: TpsOption = None,
     share: ShareOption = 1.0,
     ask_again: AgainOption = None,
+    follow: FollowOption = False,
     summary: SummaryOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -127,8 +132,12 @@ def run(
 ) -> None:
     """`run` and `sweep`, told apart by the name they were called by."""
     command = context.command.name or "run"
+    if follow and command != "sweep":
+        raise UsageError("--follow is for the command sweep; run ends by publishing the tables")
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
     job = _job(command, manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
+    if follow:
+        raise typer.Exit(_follow(job, quiet, summary))
     report = _report(job, quiet)
     _write_summary(summary, report.row)
     raise typer.Exit(report.exit_code)
@@ -459,7 +468,7 @@ def _report(job: "Job", quiet: bool) -> "RunReport":
     logs.about(run_id=job.run_id)
     with _draining() as stop:
         alarms.notice(job)
-        with _alarmed(job, stop), display.observer(quiet) as observer:
+        with _alarmed(job, stop), display.observer(quiet, job) as observer:
             report = pipeline.run(job, observer, stop)
     display.show_report(job, report)
     alarms.ended(job, report.row, [published.dt for published in report.published if published.changed])
@@ -477,6 +486,18 @@ def _alarmed(job: "Job", stop: threading.Event) -> Iterator[None]:
         if not stop.is_set():
             alarms.failed(job, error)
         raise
+
+
+def _follow(job: "Job", quiet: bool, summary: Path | None) -> int:
+    from liveness_etl import alarms, capture, display
+
+    with _draining() as stop:
+        alarms.notice(job)
+        with display.observer(quiet, job) as observer:
+            code, report = capture.follow_growing(job, observer, stop)
+    if report is not None:
+        _write_summary(summary, report.row)
+    return code
 
 
 def _write_summary(path: Path | None, row: Mapping[str, Any]) -> None:
@@ -525,14 +546,12 @@ def _settings(
     verbose: bool,
     log_format: str | None,
 ) -> "Settings":
-    from liveness_etl.settings import load_settings, unread_keys
+    from liveness_etl.settings import load_settings
 
     level = "DEBUG" if verbose else "WARNING" if quiet else None
     overrides = {"output.uri": output, "log.level": level, "log.format": log_format}
     settings = load_settings(config, overrides, allow_endpoints=tuple(allow_endpoint or ()))
     logs.start(settings.log.level, settings.log.format)
-    for key in unread_keys(settings):
-        log.warning("%s is set, but nothing in this version reads it yet", key)
     return settings
 
 

@@ -36,15 +36,15 @@ GROUP BY ALL ORDER BY challenge"""
 
 
 @contextmanager
-def observer(quiet: bool) -> Iterator[Observer]:
-    """The observer for this terminal, or for a log file, or for nobody."""
+def observer(quiet: bool, job: Job) -> Iterator[Observer]:
+    """The observer of a job for this terminal, or for a log file, or for nobody."""
     if quiet:
         yield Observer()
     elif _stderr.is_terminal and not is_json():
-        with _Bars() as bars:
+        with _Bars(job) as bars:
             yield bars
     else:
-        yield _Lines()
+        yield _Lines(job)
 
 
 def show_published(published: Published) -> None:
@@ -202,8 +202,9 @@ def show_forecast(plan: Plan, too_late: Mapping[str, int], ttl_seconds: float) -
 class _Lines(Observer):
     """Plain lines every few seconds."""
 
-    def __init__(self) -> None:
-        self._last = {"": 0.0}
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._last = {"": (0.0, 0)}
 
     def planned(self, plan: Plan) -> None:
         for source, line in zip(plan.sources, source_lines(plan), strict=True):
@@ -211,9 +212,10 @@ class _Lines(Observer):
 
     def progressed(self, progress: SweepProgress) -> None:
         now = time.monotonic()
-        over = progress.finished == progress.to_ask
-        if over or now - self._last.setdefault(progress.source, now) >= _LINE_SECONDS:
-            self._last[progress.source] = now
+        at, finished = self._last.setdefault(progress.source, (now, 0))
+        over = progress.finished == progress.to_ask != finished  # a plan that grows may be through several times
+        if over or (now - at >= _LINE_SECONDS and progress.finished < progress.to_ask):
+            self._last[progress.source] = now, progress.finished
             say(
                 f"{progress.source}: {progress.finished:,} of {progress.to_ask:,}, {progress.calls:,} calls, "
                 f"{progress.throttled:,} throttled, pace {progress.allowed_tps:.1f}/s of {progress.ceiling_tps:g}/s",
@@ -223,11 +225,15 @@ class _Lines(Observer):
     def published(self, published: Published) -> None:
         show_published(published)
 
+    def recorded(self, report: RunReport) -> None:
+        show_report(self._job, report)
+
 
 class _Bars(Observer):
     """One live bar a source."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Job) -> None:
+        self._job = job
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -251,12 +257,26 @@ class _Bars(Observer):
             self._progress.console.print(line)
         for source in plan.sources:
             if source.to_ask:
-                self._tasks[source.source] = self._progress.add_task(
-                    source.source, total=source.to_ask, throttled=0, ceiling=source.ceiling.tps
-                )
+                self._start(source.source, source.to_ask, source.ceiling.tps)
 
     def progressed(self, progress: SweepProgress) -> None:
-        self._progress.update(self._tasks[progress.source], completed=progress.finished, throttled=progress.throttled)
+        if progress.source not in self._tasks:  # its first ids came while others were swept
+            self._start(progress.source, progress.to_ask, progress.ceiling_tps)
+        self._progress.update(
+            self._tasks[progress.source],
+            total=progress.to_ask,
+            completed=progress.finished,
+            throttled=progress.throttled,
+        )
+
+    def recorded(self, report: RunReport) -> None:
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks = {}
+        show_report(self._job, report)
+
+    def _start(self, source: str, to_ask: int, ceiling: float) -> None:
+        self._tasks[source] = self._progress.add_task(source, total=to_ask, throttled=0, ceiling=ceiling)
 
     def published(self, published: Published) -> None:
         what = f"{published.sessions:,} sessions" if published.changed else "already current"

@@ -9,7 +9,7 @@ from typing import Final
 
 import duckdb
 
-from liveness_etl.errors import StoreError
+from liveness_etl.errors import Stopped, StoreError
 
 _BYTES_PER_THREAD: Final = 256 * 1024 * 1024  # each sorting thread pins blocks of its own: many exhaust the limit
 _UNITS: Final = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -19,7 +19,7 @@ _UNITS: Final = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 def open_engine(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A private in-memory database that spills into `folder` above `memory_limit` (such as '1GB'). Time is UTC.
 
-    Raises StoreError where it can neither hold nor spill its rows.
+    Raises StoreError where it can neither hold nor spill its rows, Stopped where another thread interrupts it.
     """
     number, unit = re.fullmatch(r"([\d.]+)\s*([KMGT])i?B", memory_limit, re.IGNORECASE).groups()  # type: ignore[union-attr]
     threads = int(float(number) * _UNITS[unit.upper()] / _BYTES_PER_THREAD)
@@ -42,6 +42,8 @@ def open_engine(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConn
                 f"DuckDB ran out of memory or of disk in {folder}: {str(error).splitlines()[0]}; "
                 "free some, or raise publish.memory_limit"
             ) from None
+        except duckdb.InterruptException:
+            raise Stopped("stopped while planning") from None
 
 
 def hide_progress(connection: duckdb.DuckDBPyConnection) -> None:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -36,6 +36,10 @@ class Job:
     flow_run_id: str | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     run_id: str = field(default_factory=_new_run_id)
+
+    def again(self) -> "Job":
+        """The same job for another run, which starts now."""
+        return replace(self, run_id=_new_run_id(), started_at=datetime.now(UTC))
 
     def plan_path(self, source: str) -> str:
         """Where a source's plan stands below the output while the run lasts."""

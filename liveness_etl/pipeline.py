@@ -35,8 +35,10 @@ from liveness_etl.errors import (
     UsageError,
 )
 from liveness_etl.extract import manifest, rekognition
-from liveness_etl.extract.ask import Origin, not_asked_row
+from liveness_etl.extract.ask import Ask, Origin, not_asked_row
+from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.governor import Governor
+from liveness_etl.extract.growing import is_growing
 from liveness_etl.extract.plan import Plan, PlanOptions, SourcePlan, expired_by_their_turn, plan_manifest, read_asks
 from liveness_etl.extract.retry import RetryPolicy
 from liveness_etl.extract.sweep import Sweep, SweepCounts
@@ -70,6 +72,9 @@ MANY_PARTS = 200
 
 ONE_PROCESS_TPS = 250
 """Calls a second that one process keeps up on a modest core, measured; botocore's CPU time is the limit."""
+
+ENOUGH_DRAIN_SECONDS = 2.0
+"""Seconds that calls in flight get at the end of a round, while ids that may be alive wait for the next one."""
 
 _TICK_SECONDS = 0.25
 
@@ -121,6 +126,9 @@ class Observer:
     def published(self, published: publish.Published) -> None:
         """A partition's tables are right."""
 
+    def recorded(self, report: RunReport) -> None:
+        """A round of a sweep that goes on is over and recorded."""
+
 
 def run(job: Job, observer: Observer | None = None, stop: threading.Event | None = None) -> RunReport:
     """Plan, sweep, publish and record (`job.command` "sweep" publishes nothing).
@@ -131,6 +139,10 @@ def run(job: Job, observer: Observer | None = None, stop: threading.Event | None
     """
     observer = observer or Observer()
     stop = stop or threading.Event()
+    if capture_rounds(job):
+        from liveness_etl import capture  # it is made of what stands here
+
+        return capture.sweep_growing(job, observer, stop)
     plan, row = plan_run(job, stop)
     observer.planned(plan)
     with leased(job, plan, stop), ThreadPoolExecutor(len(job.sources), "source") as pool:
@@ -161,6 +173,11 @@ def run(job: Job, observer: Observer | None = None, stop: threading.Event | None
     return report
 
 
+def capture_rounds(job: Job) -> bool:
+    """Whether the job is a sweep of a manifest that grows, which is swept in rounds (see `capture`)."""
+    return job.command == "sweep" and not job.ask_again and is_growing(job.manifest_uri)
+
+
 def plan_run(job: Job, stop: threading.Event | None = None) -> tuple[Plan, dict[str, Any]]:
     """Read the manifest, subtract what is final, write the plan and the record of a started run.
 
@@ -171,7 +188,7 @@ def plan_run(job: Job, stop: threading.Event | None = None) -> tuple[Plan, dict[
     store = open_output(job.settings)
     reader = read_manifest(job)
     with store.scratch() as folder, records.rejects_file(folder, job.run_id) as rejects:
-        land_rescued(store, _image_eraser(job.settings))
+        land_rescued(store, image_eraser(job.settings))
         plan = _planned(job, store, folder, _until(stop, reader), rejects)
         for source in plan.sources:
             if source.to_ask:
@@ -226,16 +243,21 @@ def _planned(
             chunks(),
             lambda dt, columns: landing.scan_partition(store, dt, columns),
             folder,
-            PlanOptions(
-                regions={name: source_region(source) for name, source in job.sources.items()},
-                ceiling_of=lambda source: ceiling_of(job, source),
-                now=job.started_at,
-                ttl_seconds=job.settings.sweep.session_ttl_seconds,
-                ask_again=job.ask_again,
-                attributes=bool(job.settings.manifest.attributes),
-            ),
+            plan_options(job, lambda source: ceiling_of(job, source)),
             forgotten=read_tombstones(store).hex_digests(),
         )
+
+
+def plan_options(job: Job, ceiling: Callable[[str], Ceiling]) -> PlanOptions:
+    """How the job's manifest is planned. Raises UsageError for a source without a region."""
+    return PlanOptions(
+        regions={name: source_region(source) for name, source in job.sources.items()},
+        ceiling_of=ceiling,
+        now=job.started_at,
+        ttl_seconds=job.settings.sweep.session_ttl_seconds,
+        ask_again=job.ask_again,
+        attributes=bool(job.settings.manifest.attributes),
+    )
 
 
 @contextmanager
@@ -276,20 +298,49 @@ def sweep_source(
     It drains once `stop` is set; without one, once `ask_to_stop` was called for the job, in whatever process.
     Raises StoreError where answers could not be landed; its message says where they were rescued to.
     """
-    store, settings, config = open_output(job.settings), job.settings.sweep, job.sources[source]
+    store = open_output(job.settings)
     planned = next(planned for planned in plan.sources if planned.source == source)
-    stop = stop or _StopAsked(store, job)
+    ttl_seconds = job.settings.sweep.session_ttl_seconds
+    return sweep_asks(
+        job,
+        source,
+        read_asks(_local_plan(store, job.plan_path(source)), part=part, parts=parts, ttl_seconds=ttl_seconds),
+        Governor(planned.ceiling.tps / parts),
+        part_name=f"{source}-{part}",
+        shown_as=source if parts == 1 else f"{source} {part + 1}/{parts}",
+        to_ask=lambda: (planned.to_ask + parts - 1 - part) // parts,
+        stop=stop or _StopAsked(store, job),
+        on_progress=on_progress,
+    )
+
+
+def sweep_asks(
+    job: Job,
+    source: str,
+    asks: Iterator[Ask | None],
+    governor: Governor,
+    *,
+    part_name: str,
+    shown_as: str,
+    to_ask: Callable[[], int],
+    stop: threading.Event,
+    enough: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepReport:
+    """Ask one source for the ids of an iterator, at the governor's pace, and land the answers in parts of that name.
+
+    It drains once `stop` is set. `enough` ends it as well, but for calls that take longer than the next sweep can wait.
+    Raises StoreError where answers could not be landed; its message says where they were rescued to.
+    """
+    store, settings, config = open_output(job.settings), job.settings.sweep, job.sources[source]
     client = source_client(job, source)
     origin = Origin(source, client.meta.region_name, job.run_id)
-    asks = read_asks(
-        _local_plan(store, job.plan_path(source)), part=part, parts=parts, ttl_seconds=settings.session_ttl_seconds
-    )
     writer = LandingWriter(
         store,
         job.run_id,
-        f"{source}-{part}",
+        part_name,
         checkpoint_seconds=settings.checkpoint_seconds,
-        erase_images=_image_eraser(job.settings),
+        erase_images=image_eraser(job.settings),
     )
     sweep = Sweep(
         origin,
@@ -297,7 +348,7 @@ def sweep_source(
         rekognition.fetch_with(client),
         keep_images(job.settings),
         writer,
-        Governor(planned.ceiling.tps / parts),
+        governor,
         retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
         ttl_seconds=settings.session_ttl_seconds,
         max_in_flight=config.max_in_flight or settings.max_in_flight,
@@ -306,17 +357,19 @@ def sweep_source(
     def tick() -> None:
         if stop.is_set():
             sweep.stop()
+        elif enough is not None and enough.is_set():
+            sweep.stop(ENOUGH_DRAIN_SECONDS)
         if on_progress is not None:
             counts = sweep.counts
             on_progress(
                 Progress(
-                    source if parts == 1 else f"{source} {part + 1}/{parts}",
-                    (planned.to_ask + parts - 1 - part) // parts,
+                    shown_as,
+                    to_ask(),
                     counts.finished,
                     counts.calls,
                     counts.throttled_calls,
                     sweep.rate(),
-                    planned.ceiling.tps / parts,
+                    governor.ceiling,
                 )
             )
 
@@ -326,6 +379,8 @@ def sweep_source(
         with _ticking(tick):
             counts = sweep.run(settings.drain_seconds)
         for ask in sweep.asks if job.command == "run" else ():
+            if ask is None:
+                break
             while not (writer.gave_up or stop.is_set() or writer.wait_for_room(1.0)):
                 pass
             if writer.gave_up or stop.is_set():
@@ -350,7 +405,7 @@ def sweep_source(
     return SweepReport(source, counts, dict(writer.by_outcome), not_asked, stop.is_set())
 
 
-def _image_eraser(settings: Settings) -> EraseImages:
+def image_eraser(settings: Settings) -> EraseImages:
     return partial(erase_images, *image_places(settings)[-1])
 
 

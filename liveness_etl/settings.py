@@ -221,21 +221,6 @@ def load_settings(
         raise ConfigError(_problems(error, layers)) from None
 
 
-def unread_keys(settings: Settings) -> list[str]:
-    """Dotted keys that the user set to something else than the default, but that no command reads yet."""
-    return [
-        f"{section}.{key}"
-        for section, keys in _UNREAD.items()
-        for key in keys
-        if getattr(getattr(settings, section), key) != type(getattr(settings, section)).model_fields[key].default
-    ]
-
-
-_UNREAD = {  # accepted, since a configuration may be shared with a newer version
-    "manifest": ("lookback_days",),
-}
-
-
 def known_keys() -> list[str]:
     """Every key that a configuration may have, dotted; those of sources as "sources.NAME.region"."""
     defaults = Settings()

@@ -16,7 +16,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -34,11 +34,13 @@ _PLAN_LEFT_SECONDS = 30 * 86_400.0  # the plan of a run, which may take days
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored object: its path below the root, its size in bytes, and a tag that changes with its content."""
+    """One stored object: its path below the root, its size in bytes, a tag that changes with its content, and when
+    that changed last (epoch seconds)."""
 
     path: str
     size: int
     etag: str
+    modified: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ class LocalStore:
             raise _local_error("read", self.root / path, error) from None
         if not stat.S_ISREG(found.st_mode):
             return None
-        return Entry(path, found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}")
+        tag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+        return Entry(path, found.st_size, tag, found.st_mtime)
 
     def open(self, path: str) -> pa.NativeFile:
         try:
@@ -346,7 +349,7 @@ def rescue_folder(store_uri: str) -> Path:
 class Inputs(Protocol):
     """Objects outside the output that a manifest may name."""
 
-    def find(self, uri: str) -> list[tuple[str, int, str]]:
-        """(uri, size, etag) of the object, or of all objects below a prefix that ends in `/`."""
+    def find(self, uri: str) -> list[tuple[str, int, str, float]]:
+        """(uri, size, etag, modified) of the object, or of all objects below a prefix that ends in `/`."""
 
     def open(self, uri: str) -> BinaryIO: ...

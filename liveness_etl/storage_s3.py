@@ -121,7 +121,7 @@ class S3Store:
                 for found in page.get("Contents", ()):
                     path = found["Key"][len(self._prefix) :]
                     if not path.startswith(".tmp/"):
-                        yield Entry(path, found["Size"], found["ETag"])
+                        yield Entry(path, found["Size"], found["ETag"], found["LastModified"].timestamp())
 
     def head(self, path: str) -> Entry | None:
         try:
@@ -129,7 +129,7 @@ class S3Store:
                 found = self._client.head_object(**self._object(path))
         except Missing:
             return None
-        return Entry(path, found["ContentLength"], found["ETag"])
+        return Entry(path, found["ContentLength"], found["ETag"], found["LastModified"].timestamp())
 
     def open(self, path: str) -> pa.NativeFile:
         held = io.BytesIO()
@@ -348,13 +348,13 @@ class S3Inputs:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def find(self, uri: str) -> list[tuple[str, int, str]]:
+    def find(self, uri: str) -> list[tuple[str, int, str, float]]:
         store = S3Store(f"s3://{urlsplit(uri).netloc}", self._client)
         key = uri.partition("//")[2].partition("/")[2]
         if uri.endswith("/"):
-            return [(store.uri_of(found.path), found.size, found.etag) for found in store.list(key)]
+            return [(store.uri_of(found.path), found.size, found.etag, found.modified) for found in store.list(key)]
         found = store.head(key)
-        return [(uri, found.size, found.etag)] if found else []
+        return [(uri, found.size, found.etag, found.modified)] if found else []
 
     def open(self, uri: str) -> BinaryIO:
         store = S3Store(f"s3://{urlsplit(uri).netloc}", self._client)

@@ -194,6 +194,28 @@ def test_a_source_that_another_run_sweeps_is_left_to_it(
     assert run(manifest).code == 0
 
 
+def test_follow_is_for_a_sweep_of_a_manifest_that_grows(run: Command, manifest: Path, output: Path) -> None:
+    """Anything else is wrong usage, and one sentence says what it is for."""
+    ended = run(manifest, "--follow")
+    assert (ended.code, "--follow is for the command sweep" in ended.sentence) == (2, True)
+    ended = run(manifest, "--follow", command="sweep")
+    assert (ended.code, "needs a manifest that grows" in ended.sentence) == (2, True)
+    assert not output.exists()
+
+
+def test_a_sweep_of_a_glob_says_what_it_does(run: Command, manifest: Path, output: Path, tmp_path: Path) -> None:
+    """Its record goes to --summary; a file that is no manifest by its name is said, and costs the exit code alone."""
+    summary = tmp_path / "summary.json"
+    ended = run(manifest.parent / "*.csv", "--summary", summary, command="sweep")
+    assert (ended.code, "landed, 0 not asked" in ended.err) == (0, True)
+    assert json.loads(summary.read_text())["landed"] == len(read_rows(output, "landing")) > 0
+    (manifest.parent / "notes.bak").touch()
+    (manifest.parent / "more.csv").write_text(manifest.read_text())
+    ended = run(manifest.parent / "*.*", command="sweep")
+    assert (ended.code, "unknown extension (.bak)" in ended.err) == (2, True)
+    assert ended.err.count("notes.bak") == 2  # when it was found, and as the reason for the exit code
+
+
 def test_sweep_then_publish_gives_the_tables(run: Command, cli: Command, manifest: Path, output: Path) -> None:
     """The two halves of run, and publishing again changes nothing."""
     assert run(manifest, command="sweep").code == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from liveness_etl.errors import ConfigError
-from liveness_etl.settings import Settings, Source, known_keys, load_settings, unread_keys
+from liveness_etl.settings import Settings, Source, known_keys, load_settings
 
 DEFAULT_TOML = Path(__file__).parent.parent / "config" / "default.toml"
 SECRET = "T0PSECRET"
@@ -404,16 +404,6 @@ def test_refused_webhook_url_is_not_repeated(tmp_path: Path, toml: str):
     assert SECRET not in str(caught.value)
     assert caught.value.__suppress_context__
     assert SECRET not in str(caught.value.__context__)
-
-
-# --- keys that nobody reads ---
-
-
-def test_keys_that_no_command_reads_yet_are_named(tmp_path: Path):
-    """Only where they are set to something else than the default: a copy of default.toml warns of nothing."""
-    settings = load(tmp_path, "[manifest]\nlookback_days = 3\n[alerts]\ndrift = false\n")
-    assert unread_keys(settings) == ["manifest.lookback_days"]
-    assert unread_keys(load_settings(DEFAULT_TOML, {}, {})) == []
 
 
 # --- config/default.toml ---

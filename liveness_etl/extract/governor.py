@@ -15,6 +15,7 @@ from typing import Final
 RAMP_SECONDS: Final = 2.5
 _RAMP_FROM: Final = 0.5  # of the ceiling: few ids are done at once, and it is no spike
 CATCH_UP_SECONDS: Final = 0.05
+_IDLE_SECONDS: Final = 1.0
 
 EVENT_SECONDS: Final = 2.0
 EVENT_CALLS: Final = 3
@@ -72,6 +73,8 @@ class Governor:
         """A call starts now. Slots that were missed are caught up as far as 50 ms back."""
         if self._started is None:
             self._started = self._slot = now
+        if now - self._slot > _IDLE_SECONDS:
+            self._slot = now  # nothing was to be asked: no slots were missed
         self._slot = max(self._slot, now - CATCH_UP_SECONDS) + 1.0 / self.rate(now)
 
     def answered(self, now: float, *, started: float, throttled: bool) -> None:

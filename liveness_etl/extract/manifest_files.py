@@ -19,17 +19,19 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 class InputFile(NamedTuple):
-    """A file of the manifest: a local path or an s3:// URI, its bytes as stored, and what tells its version."""
+    """A file of the manifest: a local path or an s3:// URI, its bytes as stored, what tells its version, and when
+    that was written (epoch seconds)."""
 
     uri: str
     size: int
     etag: str
+    modified: float = 0.0
 
 
 class Inputs(Protocol):
     """The objects behind s3:// URIs."""
 
-    def find(self, uri: str) -> Sequence[tuple[str, int, str]]:
+    def find(self, uri: str) -> Sequence[tuple[str, int, str, float]]:
         """`InputFile`s: the object, or all below a prefix that ends in `/`, by name; none if there is none."""
         ...
 
@@ -91,17 +93,18 @@ def find_manifest(uri: str, run_date: date | None, inputs: Inputs | None) -> lis
             ) from problem
     for file in files:
         if format_of(file.uri) is None:
-            name = without_query(file.uri)
-            raise ManifestError(
-                f"{name} has an unknown extension{_extension(name)}: it must end in .csv, .jsonl, .ndjson, .json"
-                " or .txt (each also with .gz or .zst), or in .parquet."
-            )
+            raise ManifestError(unknown_extension(file.uri))
     return files
 
 
-def _extension(name: str) -> str:
+def unknown_extension(uri: str) -> str:
+    """What to say of a file whose name does not tell its format."""
+    name = without_query(uri)
     suffix = "".join(Path(name).suffixes[-2:])
-    return f" ({suffix})" if suffix else ""
+    return (
+        f"{name} has an unknown extension{f' ({suffix})' if suffix else ''}: it must end in .csv, .jsonl, .ndjson,"
+        " .json or .txt (each also with .gz or .zst), or in .parquet."
+    )
 
 
 def _find_objects(uri: str, inputs: Inputs, dated: bool) -> list[InputFile]:
@@ -137,7 +140,12 @@ def _find_local(uri: str) -> list[InputFile]:
         if not path.is_file():
             raise ManifestError(f"The manifest {path} is no regular file: give a file that can be read twice.")
         path.open("rb").close()
-    return [InputFile(str(path), path.stat().st_size, str(path.stat().st_mtime_ns)) for path in found]
+    return [_local_file(path) for path in found]
+
+
+def _local_file(path: Path) -> InputFile:
+    found = path.stat()
+    return InputFile(str(path), found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
 
 def _why(problem: Exception) -> str:

@@ -100,16 +100,18 @@ def plan_manifest(
     folder: Path,
     options: PlanOptions,
     forgotten: Sequence[str] = (),
+    planned: Sequence[pa.ChunkedArray] = (),
 ) -> Plan:
     """Plan the chunks of a manifest, each (ids, lines, rejected), and write `folder/<source>` for each source.
 
     `read_prior(dt, columns)` gives those columns of a partition's landing rows. `forgotten` are the SHA-256 of erased
-    ids, in hexadecimal: every line with one of them counts as forgotten, none as a duplicate.
+    ids, in hexadecimal: every line with one of them counts as forgotten, none as a duplicate. `planned` are the ids
+    that the run has from earlier plans: a line with one of them is a duplicate.
     Raises ManifestError for a manifest that touches too many partitions.
     """
     lines, rejected = _take_lines(engine, chunks, options)
     erased = _drop_forgotten(engine, forgotten) if forgotten else 0
-    duplicates = _drop_repeated(engine, lines)
+    duplicates = _drop_planned(engine, planned) + _drop_repeated(engine, lines)
     partitions = tuple(row[0] for row in engine.execute("SELECT DISTINCT dt FROM lines ORDER BY dt").fetchall())
     if len(partitions) > MOST_PARTITIONS:
         raise ManifestError(
@@ -134,6 +136,31 @@ def plan_manifest(
         sources=sources,
         partitions=partitions,
     )
+
+
+def planned_ids(engine: duckdb.DuckDBPyConnection) -> pa.ChunkedArray:
+    """The distinct ids of the plan that was just made with this engine, final ones included."""
+    return engine.execute("SELECT session_id::VARCHAR FROM lines").to_arrow_table().column(0)
+
+
+def unfinished_files(engine: duckdb.DuckDBPyConnection, ends: Sequence[int]) -> set[int]:
+    """Which files of the plan that was just made with this engine have an id that is not known to be final.
+
+    `ends` counts, for each file, the lines up to its end.
+    """
+    if not ends:
+        return set()
+    engine.register("files", pa.table({"number": range(len(ends)), "first": [0, *ends[:-1]], "beyond": ends}))
+    found = engine.execute(
+        """
+        SELECT DISTINCT number FROM files JOIN (
+            SELECT line FROM lines LEFT JOIN prior USING (session_id) WHERE NOT coalesce(final, false)
+            UNION ALL SELECT line FROM planned_lines
+        ) ON line >= first AND line < beyond
+        """
+    ).fetchall()
+    engine.unregister("files")
+    return {row[0] for row in found}
 
 
 def read_asks(
@@ -241,6 +268,20 @@ def _drop_forgotten(engine: duckdb.DuckDBPyConnection, forgotten: Sequence[str])
     engine.register("forgotten", pa.table({"digest": pa.array(forgotten, pa.string())}))
     dropped = engine.execute("DELETE FROM lines USING forgotten WHERE sha256(session_id::VARCHAR) = digest").fetchone()
     engine.unregister("forgotten")
+    return int(dropped[0]) if dropped else 0
+
+
+def _drop_planned(engine: duckdb.DuckDBPyConnection, planned: Sequence[pa.ChunkedArray]) -> int:
+    """Drop the lines whose id an earlier plan has; returns how many they were."""
+    engine.execute("CREATE TABLE planned_lines (line BIGINT)")
+    for ids in planned:
+        engine.register("planned", pa.table({"session_id": ids}))
+        engine.execute(
+            "INSERT INTO planned_lines SELECT line FROM lines SEMI JOIN (SELECT session_id::UUID AS id FROM planned) "
+            "ON lines.session_id = id"
+        )
+        engine.unregister("planned")
+    dropped = engine.execute("DELETE FROM lines USING planned_lines WHERE lines.line = planned_lines.line").fetchone()
     return int(dropped[0]) if dropped else 0
 
 

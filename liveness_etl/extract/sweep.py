@@ -8,6 +8,7 @@ retry holds up the others. Threads are started only as the pace needs them.
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ _LOOK_SECONDS: Final = 1.0  # how often calls are looked for that never end
 _MOST_KEEPING: Final = 64  # answers that wait for their images to be stored: each holds about a MiB
 _BUSY_SHARE: Final = 0.7  # of one core: above it, more threads would only wait for each other
 _MEASURE_SECONDS: Final = 0.25
+_NOTHING_SECONDS: Final = 0.25  # how often an iterator that has nothing at the moment is asked again
 
 _NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
 _NO_END: Final = CallFailed("TimeoutError", "the call did not end")
@@ -83,7 +85,8 @@ class _Pending:
 
 
 class Sweep:
-    """Asks one source for all ids of an iterator: `run` does it, `stop` drains it from another thread.
+    """Asks one source for all ids of an iterator: `run` does it, `stop` drains it from another thread. Where the
+    iterator gives None, there is nothing at the moment, and it is asked again in a quarter of a second.
 
     `max_in_flight` None means as many as the pace and the latency need, up to 512.
     """
@@ -91,7 +94,7 @@ class Sweep:
     def __init__(
         self,
         origin: Origin,
-        asks: Iterator[Ask],
+        asks: Iterator[Ask | None],
         fetch: Fetch,
         keep_images: KeepImages,
         landing: Landing,
@@ -110,6 +113,7 @@ class Sweep:
         self._breaker = Breaker(origin.source, origin.region)
         self._turn = threading.Lock()  # held by the one worker that waits for the next slot
         self._stopping = threading.Event()
+        self._drain_seconds = math.inf
         self._changed = threading.Condition()  # guards the governor and all below (its lock is re-entrant)
         self._again: list[tuple[float, int, _Pending]] = []
         self._sequence = itertools.count()
@@ -134,7 +138,7 @@ class Sweep:
             self._start_worker()
             while not self._changed.wait_for(lambda: self._stopping.is_set() or self._done(), _LOOK_SECONDS):
                 self._leave_behind(time.monotonic())
-            self._changed.wait_for(lambda: not self._under_way, drain_seconds)
+            self._changed.wait_for(lambda: not self._under_way, min(drain_seconds, self._drain_seconds))
             if self._bug is not None:
                 raise self._bug
             for pending in [*(again[2] for again in self._again), *self._under_way]:
@@ -142,8 +146,10 @@ class Sweep:
             self._over = True
         return self.counts
 
-    def stop(self) -> None:
-        """Start no further call; what is under way may finish."""
+    def stop(self, drain_seconds: float = math.inf) -> None:
+        """Start no further call; what is under way may finish, within `drain_seconds` if that is less than `run`'s."""
+        if not self._stopping.is_set():
+            self._drain_seconds = drain_seconds
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -229,7 +235,7 @@ class Sweep:
                     if self._done():
                         self._changed.notify_all()
                         return None
-                    self._changed.wait(self._again[0][0] - now if self._again else None)
+                    self._changed.wait(self._seconds_to_next(now))
                     continue
             self._stopping.wait(slot - now)
         return None
@@ -238,11 +244,20 @@ class Sweep:
         if self._again and self._again[0][0] <= now:
             return heapq.heappop(self._again)[2]
         if not self._exhausted:
-            ask = next(self.asks, None)
-            if ask is not None:
-                return _Pending(ask, now)
-            self._exhausted = True
+            try:
+                ask = next(self.asks)
+            except StopIteration:
+                self._exhausted = True
+                return None
+            return None if ask is None else _Pending(ask, now)
         return None
+
+    def _seconds_to_next(self, now: float) -> float | None:
+        """How long to wait where no id is due: None where only a call that ends can bring one."""
+        again = self._again[0][0] - now if self._again else None
+        if self._exhausted:
+            return again
+        return _NOTHING_SECONDS if again is None else min(again, _NOTHING_SECONDS)
 
     def _count_call(self, pending: _Pending, now: float) -> None:
         self._governor.take(now)

@@ -178,7 +178,7 @@ RUNS: Final = pa.schema(
         _field("finished_at", _TIME, "when it ended, UTC; NULL: it was killed, or still works"),
         _field("command", pa.string(), "run, sweep or import", nullable=False),
         _field("manifest_uri", pa.string(), "where the manifest was read, without a query string", nullable=False),
-        _field("manifest_sha256", pa.string(), "of the bytes of all its files, hexadecimal"),
+        _field("manifest_sha256", pa.string(), "of the bytes of all its files, hexadecimal; NULL: they grew"),
         _field("version", pa.string(), "version of liveness-etl", nullable=False),
         _count("lines", "lines of the manifest: requested + duplicates + rejected + forgotten"),
         _count("requested", "distinct valid ids: already_final + landed + not_asked"),

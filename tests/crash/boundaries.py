@@ -31,6 +31,7 @@ _NAMES = (  # of what stands at a path below the output
     (r"\.tmp/\d{8}T[^/]+(/.*)?", "plan"),
     (r"\.tmp(/.*)?", "scratch"),
     (r"_state/leases(/.*)?", "lease"),
+    (r"_state/manifests(/.*)?", "memory"),
     (r"_state(/locks(/.*)?)?", "lock"),
     (r"landing/dt=[^/]+/fold-.*", "fold"),
     (r"runs(/.*)?", "record of the start"),

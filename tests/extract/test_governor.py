@@ -167,3 +167,12 @@ def test_throttles_of_one_event_count_once() -> None:
     for call in range(40):
         governor.answered(10.2, started=10.0 - call / 50, throttled=True)
     assert governor.rate(10.1) == fallen
+
+
+def test_a_pause_without_ids_is_not_caught_up() -> None:
+    """What comes after it starts with one call, and the next at the usual distance."""
+    governor = Governor(25.0)
+    for call in range(200):
+        governor.take(call / 25)
+    governor.take(20.0)
+    assert governor.next_slot(20.0) == pytest.approx(20.04)

@@ -13,6 +13,7 @@ import pytest
 from liveness_etl.errors import UsageError
 from liveness_etl.extract.account import open_session
 from liveness_etl.extract.ask import Ask, Origin, Row
+from liveness_etl.extract.ask_queue import AskQueue
 from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.rekognition import fetch_with, rekognition_client
 from liveness_etl.extract.retry import RetryPolicy
@@ -410,3 +411,34 @@ def test_images_are_kept_before_the_row_is_landed(
     counts = make_sweep(some(10), keep_images=keep_images).run(5.0)
     assert Counter(kept) == landed.count()
     assert [row["error_code"] for row in landed.rows].count("ImageNotStored") == counts.incomplete == 5
+
+
+# Ids that are still to come
+
+
+def test_ids_that_come_while_the_sweep_waits_are_asked(landed: LandedRows, make_sweep: Callable[..., Sweep]) -> None:
+    """None is 'nothing at the moment', and the iterator's end is the end."""
+    queue = AskQueue()
+    sweep = make_sweep(queue)
+    thread = start(sweep)
+    for _ in range(2):
+        asked = some(5)
+        queue.add(iter(asked), 5)
+        wait_until(lambda asked=asked: all(ask.session_id in landed.count() for ask in asked))
+    assert thread.is_alive()
+    queue.close()
+    thread.join()
+    assert sweep.counts.finished == 10
+
+
+def test_a_stop_may_leave_less_time_to_calls_than_the_sweep_itself(
+    rekognition: LocalRekognition, landed: LandedRows, make_sweep: Callable[..., Sweep]
+) -> None:
+    """What is in flight then is landed as failed, to be asked again by the next sweep."""
+    rekognition.configure(latency_seconds=1.5)
+    sweep = make_sweep(some(3))
+    thread = start(sweep, drain_seconds=60.0)
+    wait_until(lambda: sweep.counts.calls == 3)
+    sweep.stop(0.1)
+    thread.join()
+    assert Counter(row["error_code"] for row in landed.rows) == {"TimeoutError": 3}

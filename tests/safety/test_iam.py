@@ -18,7 +18,7 @@ import pytest
 
 from liveness_etl import storage_s3
 from liveness_etl.cli import main
-from liveness_etl.load import publish
+from liveness_etl.load import manifest_memory, publish
 from liveness_etl.load.lease import held_leases
 from liveness_etl.load.tombstones import put_tombstones
 from liveness_etl.local import LocalConfig, LocalRekognition
@@ -187,6 +187,9 @@ def use_run_policy(scene: Scene, denied: list[Need]) -> None:
     assert scene.command("run", first, *here, "--ask-again", "SUCCEEDED") == 0  # finds its images there
     scene.manifest("second.csv", 2)
     assert scene.command("run", MANIFESTS, *here) == 0
+    with scene.monkeypatch.context() as patch:
+        patch.setattr(manifest_memory, "MANY_FILES", 0)
+        assert scene.command("sweep", MANIFESTS, *here) == 0
     third = scene.manifest("third.csv", 3)
     sweep_and_forget(scene, third, ids(COUNT, 3)[0])
     assert held_outside_plans(scene, ids(COUNT, 3)[0]) == []  # nor any version of what was landed and stored
