@@ -8,6 +8,7 @@ address.
 import json
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -28,6 +29,7 @@ T = TypeVar("T")
 SEND_SECONDS: Final = 10.0
 LAST_RECORDS: Final = 64
 
+_KILLED: Final = "RunKilled"
 _FIGURES: Final = (
     "run_id",
     "flow_run_id",
@@ -89,7 +91,7 @@ def notice(job: Job) -> None:
                 "What it had landed is safe, a run of its manifest asks for the rest"
             ],
             row,
-            "RunKilled",
+            _KILLED,
         )
         for row in killed
     ]
@@ -152,7 +154,14 @@ def tells_somebody(settings: Settings) -> bool:
 
 
 def send(settings: Settings, alarm: Alarm) -> None:
-    """To the webhook and the topic that are configured, and at the same time."""
+    """To the webhook and the topic that are configured, and at the same time.
+
+    Sweeps come every minute, and what ails one ails the next: of them, each kind of alarm is sent once an hour.
+    """
+    if not tells_somebody(settings):
+        return
+    if alarm.row.get("command") == "sweep" and alarm.code != _KILLED and not _is_news(settings, alarm):
+        return
     alerts = settings.alerts
     content = alarm.as_json()
     sending: dict[str, Callable[[], None]] = {}
@@ -179,11 +188,24 @@ def _tell(job: Job, alarms: Sequence[Alarm], *, said: bool = False) -> None:
         send(job.settings, alarm)
 
 
+def _is_news(settings: Settings, alarm: Alarm) -> bool:
+    # What a reason says before its details, without its figures.
+    kinds = [re.sub(r"[\d.,]+", "", reason.partition(":")[0]) for reason in alarm.reasons]
+
+    def look() -> bool:
+        return watch.is_news(open_output(settings), f"{alarm.code} {kinds}", datetime.now(UTC))
+
+    try:
+        return _started(look).get(timeout=SEND_SECONDS) is not False  # a store that fails is no reason to be silent
+    except queue.Empty:
+        return True
+
+
 def _record(job: Job) -> dict[str, Any]:
     def read() -> dict[str, Any] | None:
         return read_run(open_output(job.settings), record_path("runs", job.started_at, job.run_id))
 
-    return _in_time(read) or {}
+    return _in_time(read) or {"command": job.command}
 
 
 def _in_time(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ for days on which there was none. What was noticed gets a name in `_state/notice
 yet: so it is told once, by one run.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +33,12 @@ def killed_runs(store: Store) -> list[dict[str, Any]]:
     dead = [run_id for run_id, alive in read_holders(store).items() if not alive]
     found = [row for run_id in dead if (row := _record_of(store, run_id)) and row["finished_at"] is None]
     return [row for row in found if _first_to_notice(store, row["run_id"])]
+
+
+def is_news(store: Store, kind: str, now: datetime) -> bool:
+    """Whether this kind of alert was not told by another run in this hour. Raises StoreError."""
+    digest = hashlib.sha256(kind.encode()).hexdigest()[:12]
+    return _first_to_notice(store, f"{now:%Y%m%dT%H}-{digest}")
 
 
 def look_back(store: Store, now: datetime) -> tuple[list[dict[str, Any]], list[date]]:

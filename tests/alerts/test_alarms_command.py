@@ -90,6 +90,22 @@ def test_run_that_ends_with_an_error_is_told_by_its_code(command: Command, recei
     assert "missing.csv" not in json.dumps(message)
 
 
+def test_sweeps_tell_each_kind_of_trouble_once_an_hour(command: Command, receiver: Receiver, tmp_path: Path) -> None:
+    """They come every minute. What is new is told at once; the log has all of it; and a run is always told."""
+    late = LocalConfig(answer_any=True, outcome_shares={"EXPIRED": 1.0})
+    with LocalRekognition(late) as server:
+        for number in range(3):
+            manifest = write_manifest(tmp_path / f"{number}.csv", ids(90)[30 * number : 30 * number + 20 + number])
+            _, said = command("sweep", manifest, "--endpoint-url", server.endpoint_url)
+            assert "were EXPIRED" in said
+        assert [message["run"]["requested"] for message in receiver.messages] == [20]
+        manifest = write_manifest(tmp_path / "run.csv", ids(100)[90:])
+        command("run", manifest, "--endpoint-url", server.endpoint_url)
+    for _ in range(2):
+        command("sweep", tmp_path / "missing.csv")
+    assert [message["code"] for message in receiver.messages] == ["Threshold", "Threshold", "ManifestError"]
+
+
 def test_import_is_told_too(command: Command, receiver: Receiver, tmp_path: Path) -> None:
     """Copies of answers that came too late."""
     lines = [json.dumps({"SessionId": one, "Status": "EXPIRED"}) for one in ids(20)]
