@@ -131,7 +131,7 @@ def test_incomplete_run_is_failed_after_all_was_saved(nightly_module: ModuleType
     with LocalRekognition(config) as rekognition:
         state = run_flow(nightly_module, manifest, output, rekognition.endpoint_url)
     assert (state.type.value, state.name) == ("FAILED", "Failed")
-    assert state.message == "1 of 200 ids have no final result yet; run it again to ask for those"
+    assert state.message == "199 of 200 final, 1 denied; run it again to ask for the rest"
     assert len(read_rows(output, "sessions")) == 200
     assert read_rows(output, "runs")[0]["completed"]
     assert in_prefect(state)[1]
@@ -197,7 +197,7 @@ def test_publish_is_tried_again(
 def test_publish_tasks_are_few(nightly_module: ModuleType, count: int) -> None:
     """However many partitions a manifest touches, they make at most a hundred task runs, in their order."""
     partitions = [DT + timedelta(days=day) for day in range(count)]
-    shares = list(nightly_module._shares(partitions))
+    shares = list(nightly_module.partition_shares(partitions))
     assert len(shares) <= 100
     assert [dt for share in shares for dt in share] == partitions
 
