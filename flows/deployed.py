@@ -10,7 +10,7 @@ import threading
 from functools import partial
 from typing import Annotated, Any
 
-from deployed_job import CONFIG_NAME, MANIFEST, allowed_manifest, configured_job, named_settings, run_when_free
+from deployed_job import CONFIG_NAME, DATE, MANIFEST, allowed_manifest, configured_job, named_settings, run_when_free
 from deployed_report import write_nightly_report
 from nightly import carried_out, failed, partition_shares, run_tasks
 from nightly import publish as publish_task
@@ -24,7 +24,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from liveness_etl import display, pipeline
-from liveness_etl.errors import LeaseHeld, LivenessError, Stopped
+from liveness_etl.errors import LeaseHeld, LivenessError, NoManifest, Stopped
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
@@ -35,6 +35,8 @@ DEFAULT_CONFIG = "liveness"
 ConfigName = Annotated[str, Field(pattern=CONFIG_NAME)]
 # With a look-ahead, which pydantic's patterns lack: for Prefect's API and its form; allowed_manifest looks again.
 Manifest = Annotated[str, Field(json_schema_extra={"pattern": MANIFEST})]
+
+Date = Annotated[datetime.date, Field(json_schema_extra={"pattern": DATE})]
 
 
 def _day(command: str, given: Any) -> datetime.date:
@@ -47,6 +49,8 @@ def _day(command: str, given: Any) -> datetime.date:
 
 def _run_name(command: str) -> str:
     given = flow_run.parameters
+    if command == "publish":
+        return f"publish {given.get('date') or 'all'}"
     day = _day(command, given.get("date"))
     try:
         manifest = allowed_manifest(given.get("manifest"), named_settings(given.get("config", DEFAULT_CONFIG)))
@@ -67,7 +71,7 @@ def _run_name(command: str) -> str:
 def nightly(
     config: ConfigName = DEFAULT_CONFIG,
     manifest: Manifest | None = None,
-    date: datetime.date | None = None,
+    date: Date | None = None,
 ) -> State[RunReport]:
     """Ask for what is not final of a day's manifest, publish the tables, record the run, write the report.
 
@@ -97,12 +101,12 @@ def nightly(
 def sweep(
     config: ConfigName = DEFAULT_CONFIG,
     manifest: Manifest | None = None,
-    date: datetime.date | None = None,
+    date: Date | None = None,
 ) -> State[RunReport]:
     """Ask for what is not final of the manifest, and land the answers, while they can still be read. No tables.
 
-    Where another run sweeps the source it ends at once, as Completed with the name Skipped: that run, or the next
-    minute's, asks for the same ids.
+    Where another run sweeps the source, or the day has no manifest yet, it ends at once, as Completed with the name
+    Skipped: that run, or the next minute's, asks for the same ids.
 
     Args:
         config: Name of a configuration, which is NAME.toml in the workers' configuration folder.
@@ -121,8 +125,10 @@ def sweep(
 
     try:
         return carried_out(configured_job("sweep", config, manifest, _day("sweep", date), flow_run.id), run)
-    except LeaseHeld as held:
-        return Completed(name="Skipped", message=str(held))
+    except (LeaseHeld, NoManifest) as nothing_to_do:
+        if isinstance(nothing_to_do, LeaseHeld) or date is None:
+            return Completed(name="Skipped", message=str(nothing_to_do))
+        return failed(nothing_to_do)
     except LivenessError as error:
         return failed(error)
 
@@ -145,7 +151,7 @@ class _Watched(Observer):
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]  # as Prefect's own examples do
     persist_result=False,
 )
-def publish(config: ConfigName = DEFAULT_CONFIG, date: datetime.date | None = None) -> State[list[Published]]:
+def publish(config: ConfigName = DEFAULT_CONFIG, date: Date | None = None) -> State[list[Published]]:
     """Make the tables of every partition whose landing has changed since they were published. Asks for nothing.
 
     Args:

@@ -27,6 +27,9 @@ CONFIG_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 MANIFEST = r"^(?!.*(^|/)\.\.(/|$))[^\u0000-\u001f]{1,1024}$"
 """One line without `..`. Where it may be is the configuration's to say: `allowed_manifest`."""
 
+DATE = "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+"""For Prefect's API, which does not look at the schema's format."""
+
 WAIT_SECONDS = 12 * 3600.0
 LOOK_SECONDS = 2.0
 

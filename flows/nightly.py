@@ -28,6 +28,7 @@ if __name__ == "__main__":
 import nightly_dask
 from nightly_artifacts import progress_shown, save_figures
 from nightly_figures import manifest_name, standing, what_was_published, why_incomplete
+from nightly_log import leave_out_expected
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -44,6 +45,8 @@ from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
 from liveness_etl.pipeline import RunReport, SweepReport
 from liveness_etl.settings import Settings, load_settings
+
+leave_out_expected()
 
 PUBLISH_TASKS = 100
 """At most so many publish tasks a run: Prefect's database bears about 200 task runs in a flow run."""

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -43,9 +43,9 @@ def save_figures(report: RunReport) -> None:
         saved(lambda: create_table_artifact(rows, "liveness-outcomes", f"What the ids that {run} asked came to"))
 
 
-def save_report_link(page: Path, lines: str) -> None:
+def save_report_link(page: Path, lines: Sequence[str]) -> None:
     """The artifact `liveness-report`: a link to the page, and what sums it up."""
-    saved(lambda: create_link_artifact(page.as_uri(), str(page), "liveness-report", lines))
+    saved(lambda: create_link_artifact(page.as_uri(), str(page), "liveness-report", "\n\n".join(lines)))
 
 
 def saved(save: Callable[[], object]) -> None:

@@ -27,6 +27,7 @@ RUN_COLUMNS = (
     "retried_calls",
     "expired_before_fetch",
 )
+_PENDING = "pending"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -93,9 +94,9 @@ def standing(report: RunReport) -> str:
     unstored = sum(sweep.counts.incomplete - _unanswered(sweep) for sweep in report.sweeps)
     others["without all of their images"] = max(0, unstored)
     others["not asked"] = not_asked
-    final = requested - others.total()
+    final = "final or pending" if others.pop(_PENDING, 0) else "final"
     counted = [f"{count:,} {kind}" for kind, count in others.items() if count]
-    return ", ".join([f"{final:,} of {requested:,} final", *counted])
+    return ", ".join([f"{requested - others.total():,} of {requested:,} {final}", *counted])
 
 
 def progress_line(progress: Progress, per_second: float) -> str:
@@ -133,7 +134,7 @@ def _not_final(source: str, outcome: str) -> str | None:
     if outcome in (*FINISHED, "EXPIRED", *NO_SUCH_SESSION):
         return None
     if outcome in ("CREATED", "IN_PROGRESS"):
-        return "pending"
+        return _PENDING
     if outcome in THROTTLED:
         return f"waiting on the quota of {source}"
     return "denied" if outcome == "AccessDeniedException" else f"with {outcome}"
@@ -143,5 +144,5 @@ def _unanswered(sweep: SweepReport) -> int:
     return sum(
         count
         for outcome, count in sweep.by_outcome.items()
-        if outcome != NOT_ASKED and _not_final("", outcome) not in (None, "pending")
+        if outcome != NOT_ASKED and _not_final("", outcome) not in (None, _PENDING)
     )
