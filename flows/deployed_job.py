@@ -44,9 +44,7 @@ def named_settings(name: str) -> Settings:
     file = config_folder() / f"{name}.toml"
     if not re.fullmatch(CONFIG_NAME, name) or not file.is_file():
         there = ", ".join(sorted(found.stem for found in config_folder().glob("*.toml"))) or "none"
-        raise UsageError(
-            f"there is no configuration of that name: make {name}.toml in {config_folder()} (now: {there})"
-        )
+        raise UsageError(f"there is no such configuration in {config_folder()} (there: {there}): make a file NAME.toml")
     return load_settings(file, {})
 
 

@@ -66,8 +66,8 @@ class IncompleteRun(LivenessError):
 
 
 def _run_name() -> str:
-    date = flow_run.parameters.get("date") or "today"
-    return f"liveness-nightly {_run_date(date)} {manifest_name(flow_run.parameters.get('manifest'))}".rstrip()
+    date = _run_date(flow_run.parameters.get("date") or "today")
+    return f"liveness-nightly {date} {manifest_name(flow_run.parameters.get('manifest'), date)}".rstrip()
 
 
 @flow(

@@ -89,14 +89,14 @@ def test_prefect_has_the_figures_and_no_session_id(
     assert not any(session_id in everything for session_id in ids(200))
 
 
-def test_flow_run_is_named_after_its_date(
+def test_flow_run_is_named_after_its_date_and_manifest(
     nightly_module: ModuleType, tmp_path: Path, output: Path, rekognition: LocalRekognition
 ) -> None:
     """`yesterday` is the day before the run was scheduled, in the manifest's name and in the flow run's."""
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     write_manifest(tmp_path / f"{yesterday}.csv", ids(3), created_at=None)
     state = run_flow(nightly_module, tmp_path / "{date}.csv", output, rekognition.endpoint_url, date="yesterday")
-    assert in_prefect(state)[0].name == f"liveness-nightly {yesterday}"
+    assert in_prefect(state)[0].name == f"liveness-nightly {yesterday} {yesterday}.csv"
     assert (output / "sessions" / f"dt={yesterday}").exists()
 
 
