@@ -124,11 +124,15 @@ def sweep(
         return report
 
     try:
-        return carried_out(configured_job("sweep", config, manifest, _day("sweep", date), flow_run.id), run)
-    except (LeaseHeld, NoManifest) as nothing_to_do:
-        if isinstance(nothing_to_do, LeaseHeld) or date is None:
-            return Completed(name="Skipped", message=str(nothing_to_do))
-        return failed(nothing_to_do)
+        job = configured_job("sweep", config, manifest, _day("sweep", date), flow_run.id)
+        try:
+            return carried_out(job, run)
+        except NoManifest as missing:
+            if date is not None or "{date}" not in job.manifest_uri:
+                raise
+            return Completed(name="Skipped", message=str(missing))
+    except LeaseHeld as held:
+        return Completed(name="Skipped", message=str(held))
     except LivenessError as error:
         return failed(error)
 

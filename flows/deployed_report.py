@@ -38,4 +38,4 @@ def write_nightly_report(settings: Settings, config: str, last: date, logger: Lo
         return None
     for line in lines:
         logger.info(line)
-    return None if page is None else (page, lines)
+    return None if page is None else (page, [line for line in lines if not line.startswith("Written:")])

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 import nightly_dask
 from nightly_artifacts import progress_shown, save_figures
 from nightly_figures import manifest_name, standing, what_was_published, why_incomplete
-from nightly_log import leave_out_expected
+from nightly_quiet import leave_out_expected
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE

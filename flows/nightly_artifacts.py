@@ -103,7 +103,7 @@ class _Shown:
                 saved(lambda: self._save(progress, line))  # noqa: B023 - called at once
 
     def _save(self, progress: Progress, line: str) -> None:
-        percent = 100 * progress.finished / progress.to_ask
+        percent = 100 * progress.finished / max(1, progress.to_ask)
         if (artifact := self._artifacts.get(progress.source)) is not None:
             update_progress_artifact(artifact, percent, line)
             return

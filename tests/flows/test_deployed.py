@@ -1,6 +1,7 @@
 """The scheduled flows on a real Prefect server, in this process: how they end, and what they leave in Prefect."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,10 @@ def test_sweep_before_the_days_manifest_is_skipped(flows: ModuleType, tmp_path: 
     assert "There is no file" in state.message
     state = flows.sweep(date=DT, return_state=True)
     assert (state.type.value, state.name) == ("FAILED", "Failed")
+    (tmp_path / "liveness.toml").write_text(
+        (tmp_path / "liveness.toml").read_text().replace("{date}", "always-the-same")
+    )
+    assert flows.sweep(return_state=True).is_failed()
 
 
 def test_state_says_where_the_ids_stand(flows: ModuleType, tmp_path: Path, output: Path) -> None:
@@ -131,6 +136,36 @@ def test_report_without_its_extra_is_figures_and_a_plain_line(
     assert [path.name for path in (tmp_path / "reports" / "liveness").iterdir()] == [f"{DT}.json"]
     assert not any(artifact.key == "liveness-report" for artifact in artifacts)
     assert any('pip install "liveness-etl[report]"' in line for line in log)
+
+
+def test_artifacts_that_cannot_be_saved_cost_a_warning(
+    flows: ModuleType,
+    tmp_path: Path,
+    output: Path,
+    rekognition: LocalRekognition,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither a server that refuses them nor one that never answers keeps the sweep from its end."""
+    import httpx
+
+    given_up = threading.Event()
+
+    def refuse(*given: Any) -> None:
+        raise httpx.ConnectError("nobody listens")
+
+    def stall(*given: Any) -> None:
+        given_up.wait(60)
+
+    artifacts = flows.save_figures.__globals__
+    monkeypatch.setitem(artifacts, "create_markdown_artifact", refuse)
+    monkeypatch.setitem(artifacts, "create_progress_artifact", stall)
+    configure(tmp_path, output, rekognition.endpoint_url)
+    write_manifest(tmp_path / f"{DT}.csv", ids(50))
+    state = flows.sweep(date=DT, return_state=True)
+    assert not given_up.is_set()
+    given_up.set()
+    assert state.is_completed()
+    assert "an artifact could not be saved (ConnectError)" in in_prefect(state)[2]
 
 
 @pytest.mark.parametrize("given", [{"config": "nowhere"}, {"manifest": "/etc/passwd"}])
