@@ -104,6 +104,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "LIVENESS_ETL_CONFIG_FOLDER": str(folder),
     }
     found = Deployed(environment["PREFECT_API_URL"], environment, folder)
@@ -145,6 +146,12 @@ def workers(deployed: Deployed) -> Iterator[Callable[[], "subprocess.Popen[bytes
     for process in started:
         process.terminate()
         process.wait()
+
+
+def sweeping_process(output: Path) -> int:
+    """Which process holds the lease of the source."""
+    (holder,) = json.loads((output / "_state" / "leases" / "prod_eu.json").read_text())["holders"]
+    return int(holder["pid"])
 
 
 def test_deployments_are_what_the_file_says(deployed: Deployed) -> None:
@@ -222,21 +229,45 @@ def test_scheduled_run_is_executed_by_the_worker(
     assert not any(session_id in f"{artifacts}{log}{found}" for session_id in ids(60))
 
 
+def test_expected_failure_has_its_sentence_and_no_stack_trace(deployed: Deployed, workers: Callable[[], Any]) -> None:
+    """Neither in Prefect nor in the worker's own log."""
+    workers()
+    (deployed.folder / "worker.log").write_bytes(b"")
+    run = deployed.schedule("nightly", datetime.now(UTC), config="nowhere")
+    found = deployed.ended(run)
+    assert found["state_name"] == "Failed"
+    assert found["state"]["message"].startswith("there is no such configuration in")
+    wait_until(lambda: "Finished in state Failed" in deployed.seen(run)[1])
+    assert "Traceback" not in deployed.seen(run)[1]
+    assert "Traceback" not in (deployed.folder / "worker.log").read_text()
+
+
+def test_parameter_that_the_flow_does_not_have_ends_the_run(deployed: Deployed, workers: Callable[[], Any]) -> None:
+    """The API lets it through; nothing is asked with it."""
+    workers()
+    run = deployed.schedule("nightly", datetime.now(UTC), role_arn="arn:aws:iam::123456789012:role/x")
+    assert deployed.ended(run)["state_type"] in ("CRASHED", "FAILED")
+
+
 def test_overlapping_minute_is_cancelled(deployed: Deployed, workers: Callable[[], Any], tmp_path: Path) -> None:
-    """While one sweep is at work the next one never starts, and the first one's answers land as if alone."""
+    """While one sweep is at work the next one never starts. SIGTERM has the first one land what is in flight."""
     workers()
     output, now = tmp_path / "output", datetime.now(UTC)
-    write_manifest(tmp_path / f"{now.date()}.csv", ids(400), created_at=None)
+    write_manifest(tmp_path / f"{now.date()}.csv", ids(30_000), created_at=None)
     with LocalRekognition(SUCCEEDING) as rekognition:
         deployed.configure("two", tmp_path, output, rekognition.endpoint_url)
         first = deployed.schedule("sweep", now, config="two")
-        wait_until(lambda: bool(read_rows(output, "landing")), 60)
+        wait_until(lambda: bool(read_rows(output, "landing")), 120)
         second = deployed.ended(deployed.schedule("sweep", now, config="two"))
-        assert deployed.ended(first)["state"]["message"] == "400 of 400 final"
-        assert set(asks(rekognition).values()) == {1}
+        os.kill(sweeping_process(output), signal.SIGTERM)
+        stopped = deployed.ended(first)
+        asked = asks(rekognition)
     assert (second["state_name"], second["run_count"]) == ("Cancelled", 0)
     assert second["state"]["message"] == "Deployment concurrency limit reached."
-    assert len(read_rows(output, "runs")) == 1
+    assert stopped["state_name"] == "Failed"
+    assert stopped["state"]["message"].startswith("stopped before it was through. ")
+    assert set(asked.values()) == {1}
+    assert {row["session_id"] for row in read_rows(output, "landing")} == set(asked)
 
 
 def test_next_run_finishes_what_a_killed_worker_left(
@@ -250,10 +281,9 @@ def test_next_run_finishes_what_a_killed_worker_left(
         deployed.configure("three", tmp_path, output, rekognition.endpoint_url)
         killed = workers()
         deployed.schedule("nightly", scheduled, config="three")
-        wait_until(lambda: bool(read_rows(output, "landing")), 60)
-        (holder,) = json.loads((output / "_state" / "leases" / "prod_eu.json").read_text())["holders"]
+        wait_until(lambda: bool(read_rows(output, "landing")), 120)
         killed.kill()
-        os.kill(holder["pid"], signal.SIGKILL)
+        os.kill(sweeping_process(output), signal.SIGKILL)
         killed.wait()
         landed = {row["session_id"] for row in read_rows(output, "landing")}
         assert len(landed) < 800
