@@ -7,6 +7,7 @@ comes late, is retried or repeated does the same day. How a run ends in Prefect 
 
 import datetime
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from deployed_job import CONFIG_NAME, DATE, MANIFEST, allowed_manifest, configur
 from deployed_report import write_nightly_report
 from nightly import carried_out, failed, partition_shares, run_tasks
 from nightly import publish as publish_task
-from nightly_artifacts import progress_shown, save_figures, save_report_link
+from nightly_artifacts import Logger, progress_shown, save_figures, save_report_link
 from nightly_figures import manifest_name, what_was_published
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger
@@ -28,7 +29,7 @@ from liveness_etl.errors import LeaseHeld, LivenessError, NoManifest, Stopped
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
-from liveness_etl.pipeline import Observer, RunReport
+from liveness_etl.pipeline import Observer, Progress, RunReport
 
 DEFAULT_CONFIG = "liveness"
 
@@ -140,13 +141,15 @@ def sweep(
 class _Watched(Observer):
     """Tells Prefect how a sweep goes."""
 
-    def __init__(self, logger: Any, note: Any) -> None:
-        self._logger = logger
-        self.progressed = note
+    def __init__(self, logger: Logger, note: Callable[[Progress], None]) -> None:
+        self._logger, self._note = logger, note
 
     def planned(self, plan: Plan) -> None:
         for line in display.source_lines(plan):
             self._logger.info(line)
+
+    def progressed(self, progress: Progress) -> None:
+        self._note(progress)
 
 
 @flow(

@@ -108,4 +108,5 @@ class _Shown:
             update_progress_artifact(artifact, percent, line)
             return
         name = re.sub("[^a-z0-9]+", "-", progress.source.lower()).strip("-")  # all that a key may hold
-        self._artifacts[progress.source] = create_progress_artifact(percent, f"liveness-progress-{name}", line)
+        made = create_progress_artifact(percent, f"liveness-progress-{name}", line)
+        self._artifacts[progress.source] = made  # type: ignore[assignment]  # no coroutine: this is no event loop

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -37,14 +38,23 @@ class Deployed:
     folder: Path
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """What Prefect's API answers; raises HTTPError where it refuses."""
+        """What Prefect's API answers; raises HTTPError where it refuses. A server whose SQLite is busy is asked again,
+        as Prefect's own clients do."""
         request = urllib.request.Request(
             f"{self.api_url}/{path}",
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
+        for tries_left in reversed(range(5)):
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code < 500 or not tries_left:
+                    raise
+                error.close()
+                time.sleep(0.5)
+        raise AssertionError("unreachable")
 
     def deployment(self, name: str) -> Any:
         """One deployment as the server has it."""
