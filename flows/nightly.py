@@ -1,8 +1,8 @@
 """The nightly run as a Prefect flow: a plan task, sweep tasks (a source or a slice each), publish tasks, a record task.
 
-As a deployment its entrypoint is `flows/nightly.py:nightly`. As a script, `python flows/nightly.py MANIFEST --output
-URI` runs the flow with a temporary server of Prefect's own (or with the one that PREFECT_API_URL names) and exits as
-`liveness-etl run` does: 0 complete, 1 a bug or a broken store, 2 wrong usage, 3 incomplete.
+As a script, `python flows/nightly.py MANIFEST --output URI` runs the flow with a temporary server of Prefect's own (or
+with the one that PREFECT_API_URL names) and exits as `liveness-etl run` does: 0 complete, 1 a bug or a broken store, 2
+wrong usage, 3 incomplete. The flows for schedules stand in deployed.py, and run the same tasks.
 
 How a run ends in Prefect. Completed: every id is final or pending. Failed, with a plain sentence as the state's
 message: all else. That includes a run that is incomplete or outside the limits of `[alerts]`, after all that could be
@@ -11,7 +11,7 @@ under another name either. What a user
 can cause ends a task or the flow by returning that state, not by raising, so that no log holds a stack trace for it.
 
 What Prefect keeps of a run: the flow's parameters (references and plain values, never an id or a secret), states, log
-lines and one artifact, which hold counts and no session ids. Of a task's parameters it keeps only which task they came
+lines and artifacts, which hold counts and no session ids. Of a task's parameters it keeps only which task they came
 from, and no result is persisted: the output is the truth, and the next run plans from it.
 """
 
@@ -26,14 +26,14 @@ if __name__ == "__main__":
 
     nightly_script.run()
 
-import httpx
 import nightly_dask
 from nightly_alarms import alarm_with, attended, check_ended, settings_of_nightly
-from nightly_figures import figures, progress_log, what_was_published
+from nightly_artifacts import progress_shown, save_figures
+from nightly_figures import manifest_name, standing, what_was_published
 from nightly_log import start_log
+from nightly_quiet import leave_out_expected
 from nightly_signals import draining
 from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.runtime import flow_run, task_run
@@ -49,6 +49,8 @@ from liveness_etl.load.publish import Published
 from liveness_etl.pipeline import RunReport, SweepReport
 from liveness_etl.settings import Settings, load_settings
 
+leave_out_expected()
+
 PUBLISH_TASKS = 100
 """At most so many publish tasks a run: Prefect's database bears about 200 task runs in a flow run."""
 
@@ -57,7 +59,8 @@ PUBLISH_TASKS = 100
 
 
 def _run_name() -> str:
-    return f"liveness-nightly {_run_date(flow_run.parameters.get('date') or 'today')}"
+    date = _run_date(flow_run.parameters.get("date") or "today")
+    return f"liveness-nightly {date} {manifest_name(flow_run.parameters.get('manifest'), date)}".rstrip()
 
 
 @flow(
@@ -100,19 +103,27 @@ def nightly(
             ask_again=tuple(ask_again),
             flow_run_id=flow_run.id,
         )
-        if settings.scale.runner == "dask":
-            nightly_dask.check_dask(settings.scale.address)
-        start_log(job)
-        with attended(job):
-            with draining() as stop:
-                report = _run(job, stop)
-            check_ended(job, report, stop.is_set())
+        return carried_out(job, run_tasks)
     except LivenessError as error:
-        return _failed(error)
-    return Completed(message=f"{report.row['landed']:,} of {report.plan.requested:,} ids landed", data=report)
+        return failed(error)
 
 
-def _run(job: Job, stop: threading.Event) -> RunReport:
+def carried_out(job: Job, run: Callable[[Job, threading.Event], RunReport]) -> State[RunReport]:
+    """Let `run` do the job in this flow run, drained by signals: the state that the flow run ends in.
+
+    Raises LivenessError, an IncompleteRun too.
+    """
+    start_log(job)
+    with attended(job):
+        if job.settings.scale.runner == "dask":
+            nightly_dask.check_dask(job.settings.scale.address)
+        with draining() as stop:
+            report = run(job, stop)
+        check_ended(job, report, stop.is_set())
+    return Completed(message=standing(report), data=report)
+
+
+def run_tasks(job: Job, stop: threading.Event) -> RunReport:
     """The story of `pipeline.run`, as tasks.
 
     An error in one sweep does not keep the other sources from their ids. It is raised when they are through and the
@@ -130,7 +141,7 @@ def _run(job: Job, stop: threading.Event) -> RunReport:
             logger.error(str(error))  # now: with an output that stalls, the run may not come to its own end
     published: list[Published] = []
     try:
-        for some in _shares(plan.partitions):
+        for some in partition_shares(plan.partitions):
             if errors or stop.is_set():
                 break
             published += publish.submit(job.settings, some, stop).result()  # one at a time: each has its memory_limit
@@ -183,10 +194,10 @@ def sweep(job: Job, plan: Plan, source: str, part: int, parts: int, stop: thread
     Not retried: the calls have retries of their own, and a second sweep by the same plan would ask again for what the
     first one landed. The next run plans anew, and asks for what is missing alone.
     """
-    log = progress_log(get_run_logger())  # here: the thread that calls it is not the task's
-    return _or_failed(
-        lambda: pipeline.sweep_source(job, plan, source, part=part, parts=parts, stop=stop, on_progress=log)
-    )
+    with progress_shown(get_run_logger()) as show:
+        return _or_failed(
+            lambda: pipeline.sweep_source(job, plan, source, part=part, parts=parts, stop=stop, on_progress=show)
+        )
 
 
 @task(
@@ -221,15 +232,12 @@ def record(
     published: tuple[Published, ...],
     completed: bool,
 ) -> Any:
-    """`pipeline.finish_run`, and its figures on standard error and as the artifact `liveness-run`."""
+    """`pipeline.finish_run`, and its figures on standard error and as artifacts."""
 
     def finish() -> RunReport:
         report = pipeline.finish_run(job, plan, row, sweeps, published, completed=completed)
         display.show_report(job, report)
-        try:
-            create_markdown_artifact(figures(report), "liveness-run", f"Figures of run {job.run_id}")
-        except httpx.HTTPError as error:  # the run itself is done and recorded
-            get_run_logger().warning(f"the artifact could not be saved ({type(error).__name__})")
+        save_figures(report)
         return report
 
     return _or_failed(finish)
@@ -240,10 +248,11 @@ def _or_failed(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except LivenessError as error:
-        return _failed(error)
+        return failed(error)
 
 
-def _failed(error: LivenessError) -> State[Any]:
+def failed(error: LivenessError) -> State[Any]:
+    """The state Failed with the error's sentence; `result()` raises it."""
     return Failed(message=str(error), data=error)
 
 
@@ -254,7 +263,7 @@ def _run_date(date: datetime.date | str | None) -> datetime.date | None:
     return date
 
 
-def _shares(partitions: Sequence[datetime.date]) -> Iterator[Sequence[datetime.date]]:
+def partition_shares(partitions: Sequence[datetime.date]) -> Iterator[Sequence[datetime.date]]:
     """The partitions in at most PUBLISH_TASKS shares, most often of one."""
     size = -(-len(partitions) // PUBLISH_TASKS)
     return (partitions[start : start + size] for start in range(0, len(partitions), size or 1))

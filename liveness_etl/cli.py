@@ -359,20 +359,15 @@ def report(
     quiet: QuietOption = False,
 ) -> None:
     """Report on completeness, confidence and quality, as one self-contained page; a summary on standard output."""
-    from liveness_etl.analysis.write_report import ReportOptions, write_report
+    from liveness_etl.analysis.write_report import write_report
+    from liveness_etl.job import report_options
 
     settings = _settings(config, output, None, quiet, False, None)
-    wanted = settings.report
-    options = ReportOptions(
+    options = report_options(
+        settings,
         first=_date("--from", first),
         last=_date("--to", last),
         labels=None if labels is None else str(labels),
-        threshold=wanted.threshold,
-        subject_attribute=wanted.subject_attribute,
-        min_cell=wanted.min_cell,
-        timezone=wanted.timezone,
-        ttl_seconds=settings.sweep.session_ttl_seconds,
-        memory_limit=settings.publish.memory_limit,
     )
     for line in write_report(settings.output, options, html, json_file):
         typer.echo(line)

@@ -3,7 +3,8 @@
     LivenessError                what a user can cause or meet: one sentence, no traceback
     ├── UsageError        exit 2 wrong usage or configuration; nothing was called
     │   ├── ConfigError          a bad key or value, named with its file
-    │   ├── ManifestError        no such manifest, no session_id column, unknown extension, …
+    │   ├── ManifestError        no session_id column, unknown extension, …
+    │   │   └── NoManifest       nothing is there
     │   ├── NewerContract        a newer version of this program wrote what this one would have to read or replace
     │   └── LeaseHeld            another run sweeps this source
     ├── StoreError        exit 1 the output cannot be read or written
@@ -36,6 +37,10 @@ class ConfigError(UsageError):
 
 class ManifestError(UsageError):
     """The manifest as a whole cannot be read (a bad line is a reject, not an error)."""
+
+
+class NoManifest(ManifestError):
+    """There is no manifest at this place, or none of this date yet."""
 
 
 class NewerContract(UsageError):

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from liveness_etl.errors import UsageError
 from liveness_etl.extract import account, manifest, rekognition
@@ -14,6 +14,9 @@ from liveness_etl.load.forget import EraseSource
 from liveness_etl.settings import Settings, Source
 from liveness_etl.storage import Store, open_store
 from liveness_etl.transform.result import KeepImages
+
+if TYPE_CHECKING:
+    from liveness_etl.analysis.report import ReportOptions
 
 _MOST_CONNECTIONS = 512  # as many workers as a sweep may start
 
@@ -119,6 +122,26 @@ def manifest_options(settings: Settings) -> manifest.ManifestOptions:
         attributes=options.attributes,
         max_bytes=options.max_bytes,
         max_line_bytes=options.max_line_bytes,
+    )
+
+
+def report_options(
+    settings: Settings, *, first: date | None = None, last: date | None = None, labels: str | None = None
+) -> "ReportOptions":
+    """What a report of these days (both included) covers, by the configuration."""
+    from liveness_etl.analysis.report import ReportOptions  # NumPy: no run needs it
+
+    wanted = settings.report
+    return ReportOptions(
+        first=first,
+        last=last,
+        labels=labels,
+        threshold=wanted.threshold,
+        subject_attribute=wanted.subject_attribute,
+        min_cell=wanted.min_cell,
+        timezone=wanted.timezone,
+        ttl_seconds=settings.sweep.session_ttl_seconds,
+        memory_limit=settings.publish.memory_limit,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from liveness_etl.errors import ManifestError
+from liveness_etl.errors import ManifestError, NoManifest
 
 TEXT_FORMATS = {".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".txt": "text"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -111,11 +111,9 @@ def _find_objects(uri: str, inputs: Inputs, dated: bool) -> list[InputFile]:
     files = [InputFile(*found) for found in inputs.find(uri)]
     shown = without_query(uri)
     if not files and not uri.endswith("/"):
-        raise ManifestError(
-            f"There is no object {shown}: check the name (a prefix must end in /, * is for local paths)."
-        )
+        raise NoManifest(f"There is no object {shown}: check the name (a prefix must end in /, * is for local paths).")
     if not files and dated:
-        raise ManifestError(f"There is no object below {shown}: check the --date, or wait for that day's manifest.")
+        raise NoManifest(f"There is no object below {shown}: check the --date, or wait for that day's manifest.")
     if not uri.endswith("/"):
         return files
     # Markers such as `folder/` and `_SUCCESS` are empty: no id is lost with them.
@@ -133,10 +131,10 @@ def _find_local(uri: str) -> list[InputFile]:
         names = sorted(set(glob.glob(uri, recursive=True)))  # noqa: PTH207
         found = [Path(name) for name in names if not Path(name).is_dir()]
     if not found:
-        raise ManifestError(f"No file matches {uri}: check the pattern (and the --date, if it has one).")
+        raise NoManifest(f"No file matches {uri}: check the pattern (and the --date, if it has one).")
     for path in found:
         if not path.exists():
-            raise ManifestError(f"There is no file {path}: check its name (and the --date, if it has one).")
+            raise NoManifest(f"There is no file {path}: check its name (and the --date, if it has one).")
         if not path.is_file():
             raise ManifestError(f"The manifest {path} is no regular file: give a file that can be read twice.")
         path.open("rb").close()

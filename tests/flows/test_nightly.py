@@ -89,14 +89,14 @@ def test_prefect_has_the_figures_and_no_session_id(
     assert not any(session_id in everything for session_id in ids(200))
 
 
-def test_flow_run_is_named_after_its_date(
+def test_flow_run_is_named_after_its_date_and_manifest(
     nightly_module: ModuleType, tmp_path: Path, output: Path, rekognition: LocalRekognition
 ) -> None:
     """`yesterday` is the day before the run was scheduled, in the manifest's name and in the flow run's."""
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     write_manifest(tmp_path / f"{yesterday}.csv", ids(3), created_at=None)
     state = run_flow(nightly_module, tmp_path / "{date}.csv", output, rekognition.endpoint_url, date="yesterday")
-    assert in_prefect(state)[0].name == f"liveness-nightly {yesterday}"
+    assert in_prefect(state)[0].name == f"liveness-nightly {yesterday} {yesterday}.csv"
     assert (output / "sessions" / f"dt={yesterday}").exists()
 
 
@@ -131,7 +131,7 @@ def test_incomplete_run_is_failed_after_all_was_saved(nightly_module: ModuleType
     with LocalRekognition(config) as rekognition:
         state = run_flow(nightly_module, manifest, output, rekognition.endpoint_url)
     assert (state.type.value, state.name) == ("FAILED", "Failed")
-    assert state.message == "1 of 200 ids have no final result yet; run it again to ask for those"
+    assert state.message == "199 of 200 final, 1 denied; run it again to ask for the rest"
     assert len(read_rows(output, "sessions")) == 200
     assert read_rows(output, "runs")[0]["completed"]
     assert in_prefect(state)[1]
@@ -197,7 +197,7 @@ def test_publish_is_tried_again(
 def test_publish_tasks_are_few(nightly_module: ModuleType, count: int) -> None:
     """However many partitions a manifest touches, they make at most a hundred task runs, in their order."""
     partitions = [DT + timedelta(days=day) for day in range(count)]
-    shares = list(nightly_module._shares(partitions))
+    shares = list(nightly_module.partition_shares(partitions))
     assert len(shares) <= 100
     assert [dt for share in shares for dt in share] == partitions
 
