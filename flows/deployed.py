@@ -77,7 +77,9 @@ def _run_name(command: str) -> str:
     flow_run_name=partial(_run_name, "nightly"),
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # as Prefect's own examples do
     persist_result=False,
-    **_ALARMS,  # type: ignore[arg-type]  # of three keywords, which mypy cannot see
+    on_failure=_ALARMS,
+    on_crashed=_ALARMS,
+    on_cancellation=_ALARMS,
 )
 def nightly(
     config: ConfigName = DEFAULT_CONFIG,
@@ -112,7 +114,9 @@ def nightly(
     name="liveness-sweep",
     flow_run_name=partial(_run_name, "sweep"),
     persist_result=False,
-    **_ALARMS,  # type: ignore[arg-type]  # of three keywords, which mypy cannot see
+    on_failure=_ALARMS,
+    on_crashed=_ALARMS,
+    on_cancellation=_ALARMS,
 )
 def sweep(
     config: ConfigName = DEFAULT_CONFIG,
@@ -172,7 +176,9 @@ class _Watched(Observer):
     flow_run_name=partial(_run_name, "publish"),
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]  # as Prefect's own examples do
     persist_result=False,
-    **_ALARMS,  # type: ignore[arg-type]  # of three keywords, which mypy cannot see
+    on_failure=_ALARMS,
+    on_crashed=_ALARMS,
+    on_cancellation=_ALARMS,
 )
 def publish(config: ConfigName = DEFAULT_CONFIG, date: Date | None = None) -> State[list[Published]]:
     """Make the tables of every partition whose landing has changed since they were published. Asks for nothing.

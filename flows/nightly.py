@@ -58,6 +58,9 @@ PUBLISH_TASKS = 100
 # The flow and its tasks
 
 
+_ALARMS = alarm_with(settings_of_nightly)
+
+
 def _run_name() -> str:
     date = _run_date(flow_run.parameters.get("date") or "today")
     return f"liveness-nightly {date} {manifest_name(flow_run.parameters.get('manifest'), date)}".rstrip()
@@ -68,7 +71,9 @@ def _run_name() -> str:
     flow_run_name=_run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # as Prefect's own examples do
     persist_result=False,
-    **alarm_with(settings_of_nightly),  # type: ignore[arg-type]  # of these three keywords, which mypy cannot see
+    on_failure=_ALARMS,
+    on_crashed=_ALARMS,
+    on_cancellation=_ALARMS,
 )
 def nightly(
     manifest: str | None = None,

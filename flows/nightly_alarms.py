@@ -64,8 +64,8 @@ def check_ended(job: Job, report: RunReport, stopped: bool) -> None:
         raise IncompleteRun([*incomplete, *limits], report)
 
 
-def alarm_with(settings_of: Callable[[Mapping[str, Any]], Settings]) -> dict[str, list[Hook]]:
-    """The hooks of a flow, as arguments of `@flow`. `settings_of` makes the settings out of its parameters."""
+def alarm_with(settings_of: Callable[[Mapping[str, Any]], Settings]) -> list[Hook]:
+    """The hook of a flow that failed, crashed or was cancelled. `settings_of` makes the settings out of its parameters."""
 
     def alarm(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         flow_run_id = str(flow_run.id)
@@ -89,7 +89,7 @@ def alarm_with(settings_of: Callable[[Mapping[str, Any]], Settings]) -> dict[str
             told = Alarm([f"the flow run ended as {name}; Prefect says more"], row, name)
         alarms.send(settings, told)
 
-    return {"on_failure": [alarm], "on_crashed": [alarm], "on_cancellation": [alarm]}
+    return [alarm]
 
 
 def settings_of_nightly(parameters: Mapping[str, Any]) -> Settings:

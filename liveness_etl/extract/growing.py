@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from liveness_etl.errors import ManifestError
+from liveness_etl.errors import NoManifest
 from liveness_etl.extract.manifest_files import InputFile, Inputs, format_of, unknown_extension, without_query
 
 CLOCK_SLACK_SECONDS: Final = 60.0
@@ -78,7 +78,7 @@ def list_growing(uri: str, dates: Sequence[date | None], inputs: Inputs | None, 
         for file in _find(uri.replace("{date}", day.isoformat()) if dated and day else uri, inputs)
     ]
     if not found and must_exist and (dated or not uri.startswith("s3://")):
-        raise ManifestError(f"Nothing matches {without_query(uri)}: check the pattern (and the --date, if it has one).")
+        raise NoManifest(f"Nothing matches {without_query(uri)}: check the pattern (and the --date, if it has one).")
     known = [each for each in found if format_of(each.file.uri) is not None]
     problems = [unknown_extension(each.file.uri) for each in found if format_of(each.file.uri) is None]
     return Listing(tuple(known), tuple(problems))

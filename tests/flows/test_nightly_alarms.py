@@ -75,7 +75,7 @@ def test_incomplete_run_tells_what_is_missing_and_which_limit_it_left(
     message = told(receiver, state)
     assert message["code"] == "Incomplete"
     assert message["reasons"] == [
-        "10 of 100 ids have no final result yet; run it again to ask for those",
+        "90 of 100 final, 10 denied; run it again to ask for the rest",
         "10.0 % of 100 ids ended in an error (alerts.max_error_share = 1 %): AccessDeniedException 10",
     ]
     assert state.message == ". ".join(message["reasons"])
@@ -87,7 +87,7 @@ def test_error_is_told_by_its_code(
     """Its sentence stays in Prefect."""
     state = run_flow(nightly_module, tmp_path / "missing.csv", output, "http://127.0.0.1:9")
     message = told(receiver, state)
-    assert message["text"] == "liveness-etl: ended with ManifestError (exit code 2); the log of the run says more"
+    assert message["text"] == "liveness-etl: ended with NoManifest (exit code 2); the log of the run says more"
 
 
 def test_bug_is_told_without_its_words(
