@@ -12,6 +12,7 @@ from typing import Any
 from nightly_figures import why_incomplete
 from prefect import Flow, State, get_run_logger
 from prefect.client.schemas.objects import FlowRun
+from prefect.flows import FlowStateHook
 
 from liveness_etl import alarms
 from liveness_etl.alarms import Alarm
@@ -20,7 +21,7 @@ from liveness_etl.job import Job
 from liveness_etl.pipeline import RunReport
 from liveness_etl.settings import Settings, load_settings
 
-Hook = Callable[[Flow[..., Any], FlowRun, State[Any]], None]
+Hook = FlowStateHook[..., Any]
 
 _ended: dict[str, tuple[Job, BaseException | None]] = {}  # by the id of a flow run of this process
 
@@ -65,7 +66,7 @@ def check_ended(job: Job, report: RunReport, stopped: bool) -> None:
 
 
 def alarm_with(settings_of: Callable[[Mapping[str, Any]], Settings]) -> list[Hook]:
-    """The hook of a flow that failed, crashed or was cancelled. `settings_of` makes the settings out of its parameters."""
+    """The hooks for a flow's bad ends. `settings_of` makes the settings out of its parameters."""
 
     def alarm(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         flow_run_id = str(flow_run.id)

@@ -85,8 +85,8 @@ def test_run_that_ends_with_an_error_is_told_by_its_code(command: Command, recei
     code, said = command("run", tmp_path / "missing.csv")
     assert (code, said.startswith("error: ")) == (2, True)
     (message,) = receiver.messages
-    assert message["code"] == "ManifestError"
-    assert message["text"] == "liveness-etl: ended with ManifestError (exit code 2); the log of the run says more"
+    assert message["code"] == "NoManifest"
+    assert message["text"] == "liveness-etl: ended with NoManifest (exit code 2); the log of the run says more"
     assert "missing.csv" not in json.dumps(message)
 
 
@@ -103,7 +103,7 @@ def test_sweeps_tell_each_kind_of_trouble_once_an_hour(command: Command, receive
         command("run", manifest, "--endpoint-url", server.endpoint_url)
     for _ in range(2):
         command("sweep", tmp_path / "missing.csv")
-    assert [message["code"] for message in receiver.messages] == ["Threshold", "Threshold", "ManifestError"]
+    assert [message["code"] for message in receiver.messages] == ["Threshold", "Threshold", "NoManifest"]
 
 
 def test_import_is_told_too(command: Command, receiver: Receiver, tmp_path: Path) -> None:
