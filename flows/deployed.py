@@ -25,12 +25,12 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from liveness_etl import display, pipeline
+from liveness_etl import display, pipeline, run_report
 from liveness_etl.errors import LeaseHeld, LivenessError, NoManifest, Stopped
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
-from liveness_etl.pipeline import Observer, Progress, RunReport
+from liveness_etl.run_report import Observer, Progress, RunReport
 from liveness_etl.settings import Settings
 
 DEFAULT_CONFIG = "liveness"
@@ -198,7 +198,7 @@ def publish(config: ConfigName = DEFAULT_CONFIG, date: Date | None = None) -> St
                 except LivenessError as error:  # it keeps no other partition from its tables
                     errors.append(error)
         if errors:
-            raise pipeline.first_of(errors)
+            raise run_report.first_of(errors)
         if stop.is_set():
             raise Stopped("stopped before it was through; the next run publishes the rest")
     except LivenessError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from liveness_etl.errors import LeaseHeld, UsageError
 from liveness_etl.job import Job, open_output
 from liveness_etl.load.lease import read_holders
-from liveness_etl.pipeline import RunReport
+from liveness_etl.run_report import RunReport
 from liveness_etl.settings import Settings, load_settings
 
 CONFIG_FOLDER_VARIABLE = "LIVENESS_ETL_CONFIG_FOLDER"

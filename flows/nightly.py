@@ -41,12 +41,12 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, PositiveFloat
 
-from liveness_etl import display, pipeline
+from liveness_etl import display, pipeline, run_report
 from liveness_etl.errors import LivenessError, UsageError
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
-from liveness_etl.pipeline import RunReport, SweepReport
+from liveness_etl.run_report import RunReport, SweepReport
 from liveness_etl.settings import Settings, load_settings
 
 leave_out_expected()
@@ -158,7 +158,7 @@ def run_tasks(job: Job, stop: threading.Event) -> RunReport:
     recorded = record.submit(job, plan, row, sweeps, tuple(published), completed)
     if errors:
         recorded.wait()
-        raise pipeline.first_of(errors)
+        raise run_report.first_of(errors)
     report: RunReport = recorded.result()
     return report
 
@@ -237,10 +237,10 @@ def record(
     published: tuple[Published, ...],
     completed: bool,
 ) -> Any:
-    """`pipeline.finish_run`, and its figures on standard error and as artifacts."""
+    """`run_report.finish_run`, and its figures on standard error and as artifacts."""
 
     def finish() -> RunReport:
-        report = pipeline.finish_run(job, plan, row, sweeps, published, completed=completed)
+        report = run_report.finish_run(job, plan, row, sweeps, published, completed=completed)
         display.show_report(job, report)
         save_figures(report)
         return report

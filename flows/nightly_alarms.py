@@ -18,7 +18,7 @@ from liveness_etl import alarms
 from liveness_etl.alarms import Alarm
 from liveness_etl.errors import LeaseHeld, LivenessError
 from liveness_etl.job import Job
-from liveness_etl.pipeline import RunReport
+from liveness_etl.run_report import RunReport
 from liveness_etl.settings import Settings, load_settings
 
 Hook = FlowStateHook[..., Any]

@@ -26,7 +26,7 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
-from liveness_etl.pipeline import Progress, RunReport
+from liveness_etl.run_report import Progress, RunReport
 
 SHOW_SECONDS = 5.0
 END_SECONDS = 1.0

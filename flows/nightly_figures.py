@@ -11,7 +11,7 @@ from typing import Any
 from liveness_etl.extract.rekognition import THROTTLED
 from liveness_etl.load.publish import Published
 from liveness_etl.masking import masked
-from liveness_etl.pipeline import Progress, RunReport, SweepReport
+from liveness_etl.run_report import Progress, RunReport, SweepReport
 from liveness_etl.transform.normalize import FINISHED, NO_SUCH_SESSION, NOT_ASKED
 
 RUN_COLUMNS = (

@@ -34,7 +34,7 @@ from prefect.exceptions import ParameterTypeError
 
 from liveness_etl import cli, display, logs
 from liveness_etl.errors import LivenessError, UsageError
-from liveness_etl.pipeline import RunReport
+from liveness_etl.run_report import RunReport
 from liveness_etl.settings import ENV_PREFIX
 
 

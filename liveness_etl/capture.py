@@ -23,7 +23,8 @@ from liveness_etl.extract.growing import considered_dates, list_growing
 from liveness_etl.extract.manifest_files import without_query
 from liveness_etl.job import Job, inputs_for, open_output
 from liveness_etl.load.manifest_memory import ManifestMemory
-from liveness_etl.pipeline import Observer, RunReport, capture_rounds
+from liveness_etl.pipeline import capture_rounds
+from liveness_etl.run_report import Observer, RunReport
 
 log = logging.getLogger(__name__)
 

@@ -28,17 +28,8 @@ from liveness_etl.job import Job, ceiling_of, check_source, open_output
 from liveness_etl.load import records
 from liveness_etl.load.landing_writer import land_rescued
 from liveness_etl.load.lease import held_leases
-from liveness_etl.pipeline import (
-    Observer,
-    Progress,
-    RunReport,
-    SweepReport,
-    finish_run,
-    first_of,
-    image_eraser,
-    started_row,
-    sweep_asks,
-)
+from liveness_etl.pipeline import image_eraser, sweep_asks
+from liveness_etl.run_report import Observer, Progress, RunReport, SweepReport, finish_run, first_of, started_row
 
 log = logging.getLogger(__name__)
 

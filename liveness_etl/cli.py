@@ -23,7 +23,7 @@ from liveness_etl.errors import LivenessError, UsageError
 
 if TYPE_CHECKING:
     from liveness_etl.job import Job
-    from liveness_etl.pipeline import RunReport
+    from liveness_etl.run_report import RunReport
     from liveness_etl.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -293,7 +293,7 @@ def forget(
     log_format: LogFormatOption = None,
 ) -> None:
     """Erase sessions for good from landing, tables and stored images, and say what that does not reach."""
-    from liveness_etl import forget_command, pipeline
+    from liveness_etl import forget_command, pipeline, upkeep
 
     found = forget_command.read_ids(session_ids or [], id_file)
     if expired and (found or with_source_images):
@@ -302,12 +302,12 @@ def forget(
         raise UsageError("no session ids: give them as arguments or with --from FILE (or --expired)")
     settings = _settings(config, output, None, quiet, verbose, log_format)
     if expired:
-        forget_command.show_expired(pipeline.expire(settings))
+        forget_command.show_expired(upkeep.expire(settings))
         return
     if not pipeline.landed_partitions(settings, None, None):
         logs.say("Nothing has been landed there.")
     options = {} if quiet else {"progressed": forget_command.partitions_done()}
-    forget_command.show_forgotten(pipeline.forget(settings, found, with_source_images=with_source_images, **options))
+    forget_command.show_forgotten(upkeep.forget(settings, found, with_source_images=with_source_images, **options))
 
 
 @app.command()
@@ -327,7 +327,7 @@ def verify(
     log_format: LogFormatOption = None,
 ) -> None:
     """Audit the output: landing, tables, images and records; exit code 3 where there is a defect. Writes nothing."""
-    from liveness_etl import display, pipeline
+    from liveness_etl import display, upkeep
     from liveness_etl.analysis.query import check_form
     from liveness_etl.job import Job
 
@@ -338,7 +338,7 @@ def verify(
     job = None
     if manifest is not None:
         job = Job("verify", manifest, settings, settings.sources_or_default(), _date("--date", run_date))
-    verified = pipeline.verify(settings, job, hash_images=not sizes_only, on_partition=display.verified_observer(quiet))
+    verified = upkeep.verify(settings, job, hash_images=not sizes_only, on_partition=display.verified_observer(quiet))
     display.show_verified(verified, form)
     raise typer.Exit(verified.exit_code)
 

@@ -22,8 +22,8 @@ from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
 from liveness_etl.load.publish import Published
 from liveness_etl.logs import is_json, say
-from liveness_etl.pipeline import Observer, RunReport
-from liveness_etl.pipeline import Progress as SweepProgress
+from liveness_etl.run_report import Observer, RunReport
+from liveness_etl.run_report import Progress as SweepProgress
 
 _LINE_SECONDS = 5.0
 _stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)  # "[x]" in a name is no markup

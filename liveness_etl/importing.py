@@ -37,7 +37,8 @@ from liveness_etl.load import records, rewrite
 from liveness_etl.load.images import erase_images
 from liveness_etl.load.landing_writer import LandingWriter
 from liveness_etl.load.tombstones import read_tombstones
-from liveness_etl.pipeline import MANY_PARTS, started_row
+from liveness_etl.pipeline import MANY_PARTS
+from liveness_etl.run_report import started_row
 from liveness_etl.storage import Store
 from liveness_etl.transform.result import KeepImages, SessionResult
 

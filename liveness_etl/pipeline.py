@@ -9,30 +9,22 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from liveness_etl.analysis.verify import Verified, verify_output
-from liveness_etl.analysis.verify_partition import VerifiedPartition
 from liveness_etl.engine import open_engine
 from liveness_etl.errors import (
     LeaseHeld,
     LivenessError,
-    NewerContract,
-    SourceStopped,
     Stopped,
     StoreError,
-    UsageError,
 )
 from liveness_etl.extract import manifest, rekognition
 from liveness_etl.extract.ask import Ask, Origin, not_asked_row
@@ -41,12 +33,11 @@ from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.growing import is_growing
 from liveness_etl.extract.plan import Plan, PlanOptions, SourcePlan, expired_by_their_turn, plan_manifest, read_asks
 from liveness_etl.extract.retry import RetryPolicy
-from liveness_etl.extract.sweep import Sweep, SweepCounts
+from liveness_etl.extract.sweep import Sweep
 from liveness_etl.job import (
     Job,
     ceiling_of,
     check_source,
-    erase_source_with,
     image_places,
     keep_images,
     open_output,
@@ -54,16 +45,24 @@ from liveness_etl.job import (
     source_client,
     source_region,
 )
-from liveness_etl.load import forget as erasure
 from liveness_etl.load import landing, publish, records, rewrite
 from liveness_etl.load.append import EraseImages
 from liveness_etl.load.images import erase_images
 from liveness_etl.load.landing_writer import LandingWriter, land_rescued
 from liveness_etl.load.lease import held_leases
 from liveness_etl.load.tombstones import read_tombstones
+from liveness_etl.run_report import (
+    Observer,
+    Progress,
+    RunReport,
+    SweepReport,
+    drop_plan,
+    finish_run,
+    first_of,
+    started_row,
+)
 from liveness_etl.settings import Settings
 from liveness_etl.storage import Entry, Store
-from liveness_etl.transform.normalize import NOT_ASKED
 
 log = logging.getLogger(__name__)
 
@@ -77,57 +76,6 @@ ENOUGH_DRAIN_SECONDS = 2.0
 """Seconds that calls in flight get at the end of a round, while ids that may be alive wait for the next one."""
 
 _TICK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where the sweep of one source stands. Rates in calls a second."""
-
-    source: str
-    to_ask: int
-    finished: int
-    calls: int
-    throttled: int
-    allowed_tps: float
-    ceiling_tps: float
-
-
-@dataclass(frozen=True)
-class SweepReport:
-    """What the sweep of one source (or a slice of one) came to."""
-
-    source: str
-    counts: SweepCounts
-    by_outcome: Mapping[str, int]
-    not_asked: int
-    interrupted: bool
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a run came to: its `runs` row, the sweeps, the partitions published, and the exit code."""
-
-    row: Mapping[str, Any]
-    plan: Plan
-    sweeps: tuple[SweepReport, ...]
-    published: tuple[publish.Published, ...]
-    exit_code: int
-
-
-class Observer:
-    """Is told how a run goes; the command line shows it. The default shows nothing."""
-
-    def planned(self, plan: Plan) -> None:
-        """The plan is made; sweeping begins."""
-
-    def progressed(self, progress: Progress) -> None:
-        """A source has moved on; called a few times a second."""
-
-    def published(self, published: publish.Published) -> None:
-        """A partition's tables are right."""
-
-    def recorded(self, report: RunReport) -> None:
-        """A round of a sweep that goes on is over and recorded."""
 
 
 def run(job: Job, observer: Observer | None = None, stop: threading.Event | None = None) -> RunReport:
@@ -275,12 +223,6 @@ def leased(job: Job, plan: Plan, stop: threading.Event) -> Iterator[None]:
         drop_plan(job, plan)
         store.delete(records.record_path(table, job.started_at, job.run_id) for table in ("runs", "rejects"))
         raise
-
-
-def drop_plan(job: Job, plan: Plan) -> None:
-    """Delete the run's plan files."""
-    paths = [job.plan_path(source.source) for source in plan.sources]
-    open_output(job.settings).delete([*paths, job.stop_path])
 
 
 def sweep_source(
@@ -465,138 +407,6 @@ def landed_partitions(settings: Settings, first: date | None, last: date | None)
         for dt in landing.list_partitions(open_output(settings))
         if (first is None or dt >= first) and (last is None or dt <= last)
     ]
-
-
-def forget(
-    settings: Settings,
-    session_ids: Collection[str],
-    *,
-    with_source_images: bool = False,
-    progressed: Callable[[int, int], None] = lambda done, of: None,
-) -> erasure.Forgotten:
-    """Erase sessions for good. `progressed` is told of partitions done, of how many. Raises LivenessError."""
-    return erasure.forget(
-        open_output(settings),
-        image_places(settings),
-        session_ids,
-        partial(publish_partition, settings),
-        source_buckets=settings.images.source_buckets,
-        erase_source=erase_source_with(settings) if with_source_images else None,
-        progressed=progressed,
-    )
-
-
-def expire(settings: Settings) -> erasure.Expired:
-    """Erase what is older than `output.retention_days` and `images.retention_days`. Raises LivenessError."""
-    days, images_days = settings.output.retention_days, settings.images.retention_days
-    if days is None and images_days is None:
-        raise UsageError("nothing expires: set output.retention_days or images.retention_days in the configuration")
-    return erasure.expire(
-        open_output(settings),
-        image_places(settings),
-        keep_days=days,
-        keep_images_days=images_days,
-        today=datetime.now(UTC).date(),
-    )
-
-
-def verify(
-    settings: Settings,
-    job: Job | None = None,
-    *,
-    hash_images: bool = True,
-    on_partition: Callable[[VerifiedPartition], None] = lambda verified: None,
-) -> Verified:
-    """Audit the output, and against it the manifest of `job`, if there is one. Writes nothing. Raises LivenessError."""
-    store = open_output(settings)
-    return verify_output(
-        store,
-        image_places(settings),
-        forgotten=read_tombstones(store).among,
-        manifest_ids=None if job is None else (chunk.ids for chunk in read_manifest(job)),
-        hash_images=hash_images,
-        memory_limit=settings.publish.memory_limit,
-        on_partition=on_partition,
-    )
-
-
-def finish_run(
-    job: Job,
-    plan: Plan,
-    row: dict[str, Any],
-    sweeps: tuple[SweepReport, ...],
-    published: tuple[publish.Published, ...],
-    *,
-    completed: bool,
-) -> RunReport:
-    """Replace the run's record by the final one, drop the plan, and say with which code to exit."""
-    store = open_output(job.settings)
-    by_outcome: Counter[str] = Counter()
-    unmodelled: Counter[str] = Counter()
-    for sweep in sweeps:
-        by_outcome.update(sweep.by_outcome)
-        unmodelled.update(sweep.counts.unmodelled_members)
-    landed = sum(by_outcome.values()) - by_outcome[NOT_ASKED]
-    not_asked = plan.requested - plan.already_final - landed
-    if completed and job.command == "run" and not_asked != by_outcome[NOT_ASKED]:
-        raise RuntimeError(f"{not_asked - by_outcome[NOT_ASKED]} ids are unaccounted for: this is a bug")
-    row = row | {
-        "finished_at": max(datetime.now(UTC), job.started_at),  # a clock may be set back meanwhile
-        "landed": landed,
-        "not_asked": not_asked,
-        "calls": sum(sweep.counts.calls for sweep in sweeps),
-        "throttled_calls": sum(sweep.counts.throttled_calls for sweep in sweeps),
-        "retried_calls": sum(sweep.counts.retried_calls for sweep in sweeps),
-        "by_outcome": sorted(by_outcome.items()),
-        "expired_before_fetch": sum(sweep.counts.expired_before_fetch for sweep in sweeps),
-        "completed": completed,
-        "unmodelled_members": sorted(unmodelled.items()),
-    }
-    records.write_run(store, row)
-    drop_plan(job, plan)
-    incomplete = not completed or not_asked or any(sweep.counts.incomplete for sweep in sweeps)
-    return RunReport(row, plan, sweeps, published, 3 if incomplete else 0)
-
-
-def first_of(errors: Sequence[BaseException]) -> BaseException:
-    """One error for several: a bug if there is one, else all their sentences (each may say where answers are).
-
-    None of them is NewerContract, which would say that nothing was asked.
-    """
-    bug = next((error for error in errors if not isinstance(error, LivenessError)), None)
-    if bug is not None or (len(errors) == 1 and not isinstance(errors[0], NewerContract)):
-        return bug or errors[0]
-    kind = SourceStopped if all(isinstance(error, SourceStopped) for error in errors) else StoreError
-    return kind("\n".join(dict.fromkeys(map(str, errors))))
-
-
-def started_row(job: Job, plan: Plan, sha256: str | None) -> dict[str, Any]:
-    """The record of a run that has just started."""
-    return {
-        "run_id": job.run_id,
-        "flow_run_id": job.flow_run_id,
-        "started_at": job.started_at,
-        "finished_at": None,
-        "command": job.command,
-        "manifest_uri": job.manifest_uri.partition("?")[0],
-        "manifest_sha256": sha256,
-        "version": version("liveness-etl"),
-        "lines": plan.lines,
-        "requested": plan.requested,
-        "duplicates": plan.duplicates,
-        "rejected": plan.rejected,
-        "forgotten": plan.forgotten,
-        "already_final": plan.already_final,
-        "landed": 0,
-        "not_asked": plan.requested - plan.already_final,
-        "calls": 0,
-        "throttled_calls": 0,
-        "retried_calls": 0,
-        "by_outcome": [],
-        "expired_before_fetch": 0,
-        "completed": False,
-        "unmodelled_members": [],
-    }
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from liveness_etl.job import Job
 from liveness_etl.load.lease import held_leases
 from liveness_etl.load.manifest_memory import ManifestMemory
 from liveness_etl.local import LocalRekognition
-from liveness_etl.pipeline import Observer, RunReport
+from liveness_etl.run_report import Observer, RunReport
 from liveness_etl.settings import load_settings
 from liveness_etl.storage import open_store
 from tests.conftest import new_bucket

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, upkeep
 from liveness_etl.cli import main
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.settings import load_settings
@@ -162,7 +162,7 @@ def test_partition_that_is_young_enough_is_kept(rekognition: LocalRekognition, o
     yesterday = datetime.now(UTC) - timedelta(days=1)
     manifest = write_manifest(tmp_path / "manifest.csv", [ONE], yesterday)
     pipeline.run(make_job(manifest, output, rekognition.endpoint_url))
-    expired = pipeline.expire(load_settings(None, {"output.uri": str(output), "output.retention_days": 2}, environ={}))
+    expired = upkeep.expire(load_settings(None, {"output.uri": str(output), "output.retention_days": 2}, environ={}))
     assert expired.partitions == ()
     assert len(read_rows(output, "sessions")) == 1
 

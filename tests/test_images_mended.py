@@ -13,7 +13,7 @@ import pytest
 from liveness_etl import pipeline, storage_s3
 from liveness_etl.load import images
 from liveness_etl.local import LocalConfig, LocalRekognition
-from liveness_etl.pipeline import RunReport
+from liveness_etl.run_report import RunReport
 from liveness_etl.storage import Store, open_store
 from tests.conftest import S3_KINDS, new_bucket
 from tests.faulty_proxy import FaultyProxy

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import boto3
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, upkeep
 from liveness_etl.cli import main
 from liveness_etl.errors import LivenessError, StoreError, UsageError
 from liveness_etl.extract.ask import IMAGE_NOT_STORED
@@ -185,7 +185,7 @@ def test_tables_are_those_of_a_sweep(
     stored = {str(path.relative_to(output / "images")) for path in (output / "images").rglob("*.*")}
     assert stored == {row["image_uri"] for row in found["bounding_boxes"] if row["image_sha256"]}
     settings = load_settings(None, {"output.uri": str(output)}, environ={})
-    assert pipeline.verify(settings).exit_code == 0
+    assert upkeep.verify(settings).exit_code == 0
 
 
 def test_nothing_is_asked_again_but_what_was_pending(
@@ -357,7 +357,7 @@ def test_objects_of_s3_are_imported_into_s3(
 def test_erased_session_does_not_come_back(answers: Sequence[dict[str, Any]], tmp_path: Path, output: Path) -> None:
     """Neither its row nor its images; it is counted."""
     gone = next(answer["SessionId"] for answer in answers if "Bytes" in answer.get("ReferenceImage", ()))
-    pipeline.forget(load_settings(None, {"output.uri": str(output)}, environ={}), [gone])
+    upkeep.forget(load_settings(None, {"output.uri": str(output)}, environ={}), [gone])
     report = do_import(output, write_copies(tmp_path / "copies.jsonl", answers))
     assert (report.row["forgotten"], report.row["landed"], report.exit_code) == (1, COUNT - 1, 0)
     assert sums_hold(report)

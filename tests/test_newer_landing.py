@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liveness_etl import cli, pipeline
+from liveness_etl import cli, pipeline, run_report
 from liveness_etl.errors import NewerContract, StoreError
 from liveness_etl.load import landing, landing_writer
 from liveness_etl.load.append import append_rows
@@ -125,7 +125,7 @@ def test_other_partitions_go_on(store: LocalStore, rekognition: LocalRekognition
     assert pipeline.run(make_job(manifest, store.root, rekognition.endpoint_url)).exit_code == 0
 
 
-class Upgraded(pipeline.Observer):
+class Upgraded(run_report.Observer):
     """Somebody else's newer program lands and folds here while the sweep is under way."""
 
     def __init__(self, store: LocalStore) -> None:

@@ -19,11 +19,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, run_report
 from liveness_etl.errors import ManifestError
 from liveness_etl.job import Job
 from liveness_etl.local import LocalConfig, LocalRekognition
-from liveness_etl.pipeline import Observer, RunReport
+from liveness_etl.run_report import Observer, RunReport
 from liveness_etl.settings import load_settings
 from tests.local import raw
 from tests.running import (
@@ -410,7 +410,7 @@ def test_two_sources_are_swept_at_the_same_time(tmp_path: Path, output: Path) ->
         seen = []
 
         class Watch(Observer):
-            def progressed(self, progress: pipeline.Progress) -> None:
+            def progressed(self, progress: run_report.Progress) -> None:
                 if good.stats()["in_flight"] and bad.stats()["in_flight"]:
                     seen.append(progress.source)
                     started_at.set()
@@ -458,7 +458,7 @@ def test_a_stop_lands_what_is_in_flight_and_publishes_nothing(
     stop = threading.Event()
 
     class StopEarly(Observer):
-        def progressed(self, progress: pipeline.Progress) -> None:
+        def progressed(self, progress: run_report.Progress) -> None:
             if progress.finished >= 30:
                 stop.set()
 

@@ -17,7 +17,7 @@ from liveness_etl.errors import StoreError
 from liveness_etl.job import Job
 from liveness_etl.load import images, landing_writer
 from liveness_etl.local import LocalConfig, LocalRekognition
-from liveness_etl.pipeline import RunReport
+from liveness_etl.run_report import RunReport
 from liveness_etl.storage import open_store
 from tests.faulty_proxy import FaultyProxy
 from tests.landing_rows import sessions, table

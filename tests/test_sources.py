@@ -10,7 +10,7 @@ import pytest
 from liveness_etl import pipeline
 from liveness_etl.job import Job
 from liveness_etl.local import LocalConfig, LocalRekognition
-from liveness_etl.pipeline import Observer, Progress
+from liveness_etl.run_report import Observer, Progress
 from liveness_etl.settings import load_settings
 from tests.running import SUCCEEDING, ids, read_rows, write_manifest
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from botocore import __version__ as botocore_version
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, run_report
 from liveness_etl.analysis.query import fetch
 from liveness_etl.cli import main
 from liveness_etl.local import LocalConfig, LocalRekognition
@@ -63,7 +63,7 @@ def test_slices_of_a_run_are_counted_together(manifest: Path, output: Path) -> N
         assert read_rows(output, "runs")[0]["unmodelled_members"] == {}
         sweeps = tuple(pipeline.sweep_source(job, plan, "default", part=part, parts=2) for part in range(2))
         assert [sweep.counts.unmodelled_members["Score"] for sweep in sweeps] == [15, 15]
-        pipeline.finish_run(job, plan, row, sweeps, (), completed=True)
+        run_report.finish_run(job, plan, row, sweeps, (), completed=True)
     (record,) = read_rows(output, "runs")
     assert record["unmodelled_members"]["Score"] == 30
 

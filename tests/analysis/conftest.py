@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, upkeep
 from liveness_etl.analysis.verify import Verified
 from liveness_etl.job import Job
 from liveness_etl.load import publish
@@ -45,7 +45,7 @@ class Output:
 
     def verify(self, manifest: Path | None = None, **options: Any) -> Verified:
         job = self.job(manifest)
-        return pipeline.verify(job.settings, job if manifest else None, **options)
+        return upkeep.verify(job.settings, job if manifest else None, **options)
 
     def mend(self) -> None:
         """Undo whatever a test has done."""

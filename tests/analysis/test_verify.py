@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, upkeep
 from liveness_etl.analysis.findings import Finding
 from liveness_etl.errors import ManifestError, StoreError, UsageError
 from liveness_etl.load import landing
@@ -468,7 +468,7 @@ def test_lost_landing_part_is_not_taken_for_stale_tables(folder_output: Output) 
 def test_forgotten_answer_is_not_a_lost_one(folder_output: Output) -> None:
     """What was erased from landing on purpose, and not yet published, is no loss."""
     folder_output.store.delete([part_of(folder_output.store)])
-    verified = pipeline.verify_output(
+    verified = upkeep.verify_output(
         folder_output.store, [(folder_output.store, "images/")], forgotten=lambda session_ids: set(session_ids)
     )
     assert defects(verified.findings) == []
@@ -565,7 +565,7 @@ def test_forgotten_id_of_the_manifest_is_excused(folder_output: Output) -> None:
     wanted = pa.record_batch({"session_id": [missing], "dt": pa.array([FIRST])})
     store = folder_output.store
     for forgotten, count in (({missing}, 0), (set[str](), 1)):
-        verified = pipeline.verify_output(
+        verified = upkeep.verify_output(
             store, [(store, "images/")], manifest_ids=[wanted], forgotten=forgotten.intersection
         )
         assert len(verified.findings) == count
@@ -604,14 +604,14 @@ def test_folder_that_does_not_exist_is_wrong_usage(tmp_path: Path, folder_output
         settings = folder_output.job().settings
         elsewhere = settings.model_copy(update={"output": settings.output.model_copy(update={"uri": str(uri)})})
         with pytest.raises(UsageError, match="--output"):
-            pipeline.verify(elsewhere)
+            upkeep.verify(elsewhere)
     assert not (tmp_path / "typo").exists()
 
 
 def test_empty_prefix_is_wrong_usage(s3: Any, bucket: str, output_on_s3: Output) -> None:
     """On S3 nothing tells an empty output from one that does not exist."""
     with pytest.raises(UsageError, match="--output"):
-        pipeline.verify_output(type(output_on_s3.store)(f"s3://{bucket}/typo", s3), [])
+        upkeep.verify_output(type(output_on_s3.store)(f"s3://{bucket}/typo", s3), [])
 
 
 def test_partition_that_is_replaced_meanwhile_is_read_again(folder_output: Output) -> None:
@@ -628,7 +628,7 @@ def test_partition_that_is_replaced_meanwhile_is_read_again(folder_output: Outpu
 
     store.local_copies = publish_between  # type: ignore[method-assign]
     try:
-        verified = pipeline.verify_output(store, [(store, "images/")])
+        verified = upkeep.verify_output(store, [(store, "images/")])
     finally:
         del store.local_copies
     assert overtaken
@@ -648,6 +648,6 @@ def test_partition_that_never_rests_is_no_finding(folder_output: Output) -> None
     store.local_copies = touch  # type: ignore[method-assign]
     try:
         with pytest.raises(StoreError, match="again later"):
-            pipeline.verify_output(store, [(store, "images/")])
+            upkeep.verify_output(store, [(store, "images/")])
     finally:
         del store.local_copies

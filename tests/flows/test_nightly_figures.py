@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from liveness_etl.extract.sweep import SweepCounts
-from liveness_etl.pipeline import Progress, SweepReport
+from liveness_etl.run_report import Progress, SweepReport
 from tests.flows.conftest import FLOWS
 
 
