@@ -14,6 +14,7 @@ import pytest
 from liveness_etl.analysis.facts import EDGES
 from liveness_etl.analysis.figure import Report
 from liveness_etl.analysis.report import ReportOptions, make_report
+from liveness_etl.storage_s3 import S3Store
 from tests.analysis.made_tables import DAY, session, write_run, write_tables
 
 HOSTILE = "</script><script>alert(1)</script><!--\u2028&lt;"
@@ -322,6 +323,19 @@ def test_people_on_both_sides_of_the_cut_are_said_to_be_left_out(
     labels = label_file([("session_id", "label", "subject_id"), *rows])
     report = make_report(str(tmp_path / "o"), ReportOptions(first=DAY - timedelta(days=1), labels=labels))
     assert "100 labelled sessions are in neither part" in notes_of(report, "detection")
+
+
+def test_report_on_s3_is_that_on_a_folder(
+    tmp_path: Path, s3_store: S3Store, s3_endpoint: str, sessions: list[dict[str, Any]]
+) -> None:
+    """Figure by figure."""
+    write_tables(tmp_path, [made for made in sessions if made["dt"] > DAY - timedelta(days=4)])
+    write_run(tmp_path, "run-1", datetime(DAY.year, DAY.month, DAY.day, 23, tzinfo=UTC))
+    for file in tmp_path.rglob("*.parquet"):
+        s3_store.put(file.relative_to(tmp_path).as_posix(), file)
+    options = ReportOptions(subject_attribute="user")
+    there = make_report(s3_store.uri, options, endpoint_url=s3_endpoint, region="us-east-1").as_json()
+    assert there["sections"] == make_report(str(tmp_path), options).as_json()["sections"]
 
 
 def test_no_id_and_no_person_is_told(report: Report, sessions: list[dict[str, Any]]) -> None:
