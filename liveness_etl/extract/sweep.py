@@ -30,10 +30,9 @@ log = logging.getLogger(__name__)
 _FEW_IN_FLIGHT: Final = 8
 _IN_FLIGHT: Final = 32
 _MOST_IN_FLIGHT: Final = 512
-_LOOK_SECONDS: Final = 1.0  # how often calls are looked for that never end
 _MOST_KEEPING: Final = 64  # answers that wait for their images to be stored: each holds about a MiB
 _BUSY_SHARE: Final = 0.7  # of one core: above it, more threads would only wait for each other
-_MEASURE_SECONDS: Final = 0.25
+_MEASURE_SECONDS: Final = 0.25  # how often the CPU is looked at, and calls that never end
 _NOTHING_SECONDS: Final = 0.25  # how often an iterator that has nothing at the moment is asked again
 
 _NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
@@ -136,8 +135,10 @@ class Sweep:
         """
         with self._changed:
             self._start_worker()
-            while not self._changed.wait_for(lambda: self._stopping.is_set() or self._done(), _LOOK_SECONDS):
+            while not self._changed.wait_for(lambda: self._stopping.is_set() or self._done(), _MEASURE_SECONDS):
                 self._leave_behind(time.monotonic())
+                if not (self._waiting or self._exhausted) and self._may_grow():
+                    self._start_worker()  # all others are in calls, none of which may come back for long
             self._changed.wait_for(lambda: not self._under_way, min(drain_seconds, self._drain_seconds))
             if self._bug is not None:
                 raise self._bug

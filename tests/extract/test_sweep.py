@@ -167,6 +167,18 @@ def test_a_slow_answer_never_holds_up_the_others(
     assert landed.at[slow] - others > 0.4
 
 
+def test_slow_answers_in_all_workers_never_hold_up_the_others(
+    rekognition: LocalRekognition, landed: LandedRows, make_sweep: Callable[..., Sweep]
+) -> None:
+    """More slow ones than there are workers at first: new workers come while none of the old ones comes back."""
+    asked = some(60)
+    slow = {ask.session_id for ask in asked[:12]}
+    rekognition.configure(faults=dict.fromkeys(slow, "stall"), stall_seconds=1.9)
+    make_sweep(asked).run(5.0)
+    others = max(at for session_id, at in landed.at.items() if session_id not in slow)
+    assert others < min(landed.at[session_id] for session_id in slow)
+
+
 def test_a_throttled_id_is_asked_again_until_it_answers(
     rekognition: LocalRekognition, landed: LandedRows, make_sweep: Callable[..., Sweep]
 ) -> None:
