@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liveness_etl.job import Job
@@ -56,7 +57,8 @@ def read_rows(output: Path, table: str) -> list[dict[str, Any]]:
     return [
         row
         for path in sorted((output / table).glob("dt=*/*.parquet"))
-        for row in pq.read_table(path, partitioning=None).to_pylist(maps_as_pydicts="strict")
+        # At once: a file may be replaced between a look at its footer and one at its pages.
+        for row in pq.read_table(pa.BufferReader(path.read_bytes())).to_pylist(maps_as_pydicts="strict")
     ]
 
 

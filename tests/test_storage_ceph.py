@@ -44,7 +44,7 @@ def damaged_on_the_way(s3: Any) -> Iterator[None]:
     """The last byte of every body sent is another one than was signed."""
 
     def damage(request: Any, **_: object) -> None:
-        body = request.body.read()
+        body = request.body
         request.body = body[:-1] + bytes([body[-1] ^ 1])
 
     s3.meta.events.register("before-send.s3.PutObject", damage)
