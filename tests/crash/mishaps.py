@@ -17,7 +17,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, ClassVar
 
-from liveness_etl import job, pipeline
+from liveness_etl import job, run_report
 from liveness_etl.extract import plan
 from liveness_etl.load import landing_writer
 from liveness_etl.load.landing_writer import LandingWriter
@@ -209,7 +209,7 @@ class ClockGoesBack:
 
         time.time = lambda: real() - (3600 if back.is_set() else 0)
         plan.read_asks.__kwdefaults__["clock"] = time.time
-        for module in (job, pipeline):
+        for module in (job, run_report):
             module.datetime = Datetime  # type: ignore[attr-defined]
         if self.name is None:
             back.set()
