@@ -14,12 +14,23 @@ from hypothesis import settings
 
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store, s3_client
-from tests import ceph
+from tests import ceph, turns
 from tests.faulty_proxy import FaultyProxy
 from tests.processes import need_programs
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = turns.in_order(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
 
 S3_KINDS = ("moto", pytest.param("ceph", marks=pytest.mark.slow))
 

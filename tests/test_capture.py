@@ -335,6 +335,7 @@ def test_a_source_whose_first_ids_come_while_another_is_swept_is_asked_as_well(
     assert (report.row["landed"], report.exit_code) == (110, 0)
 
 
+@pytest.mark.alone
 def test_ids_that_were_not_finished_are_asked_again_in_the_next_round(incoming: Path, output: Path) -> None:
     """While a backlog is asked, a round ends after a third of the sessions' life; each round is a run with a record."""
     with LocalRekognition(replace(LIVING, finish_seconds=2.0, ttl_seconds=30.0)) as server:

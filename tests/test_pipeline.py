@@ -514,6 +514,7 @@ def test_a_killed_run_loses_nothing_that_was_landed_and_the_next_one_completes(
     assert len(landed_ids(output)) == 200
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_after_the_drain_with_all_answers_landed(
@@ -549,6 +550,7 @@ def test_a_signal_ends_a_run_after_the_drain_with_all_answers_landed(
     assert sorted(row["session_id"] for row in read_rows(output, "sessions")) == sorted(asked)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_second_signal_ends_a_run_at_once(rekognition: LocalRekognition, tmp_path: Path, output: Path) -> None:
     """Whoever presses Ctrl-C twice does not wait for a stalled server."""

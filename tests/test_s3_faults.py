@@ -194,6 +194,7 @@ def test_s3_that_says_slow_down_for_good_ends_the_run_and_the_next_one_lands_wha
     assert calls_of(rekognition) == COUNT
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("rooms", [("landing",), ("images",), ()], ids=["landing", "images", "all"])
 def test_stop_while_s3_is_silent_ends_within_ten_seconds_and_loses_nothing(
     rekognition: LocalRekognition,

@@ -14,6 +14,8 @@ from liveness_etl.run_report import Observer, Progress
 from liveness_etl.settings import load_settings
 from tests.running import SUCCEEDING, ids, read_rows, write_manifest
 
+pytestmark = pytest.mark.alone  # paces and rates
+
 
 def job_over(tmp_path: Path, servers: dict[str, str], per_source: int, max_tps: float) -> Job:
     """A job that asks each named server for ids of its own."""

@@ -14,7 +14,7 @@ from liveness_etl.local import LocalRekognition
 from tests.crash.launcher import Running
 from tests.running import SUCCEEDING, ids, read_rows, wait_until, write_manifest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 CHECKPOINT_SECONDS = 2.0
 ASKED = ids(2400)  # more than three sweeps can ask before they are killed

@@ -13,7 +13,7 @@ from tests.crash.mishaps import Stalled
 from tests.crash.scenario import Case, Open, check_completed, check_killed, runs_since
 from tests.running import SUCCEEDING, ids, wait_until, write_manifest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LIMIT_SECONDS = 10.0
 

@@ -328,6 +328,7 @@ def test_stop_lands_what_waits_for_another_try_with_its_last_error(
     assert sweep.counts.incomplete == 8
 
 
+@pytest.mark.alone
 def test_a_stalled_server_cannot_hold_up_the_end_beyond_the_drain(
     rekognition: LocalRekognition, landed: LandedRows, make_sweep: Callable[..., Sweep]
 ) -> None:

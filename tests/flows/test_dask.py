@@ -87,6 +87,7 @@ def run_flow(module: ModuleType, manifest: Path, output: Path, endpoint_url: str
     )
 
 
+@pytest.mark.alone
 def test_slices_keep_to_one_limit_together(nightly_module: ModuleType, tmp_path: Path, endpoint: str) -> None:
     """Two processes that know nothing of each other use up one limit and hardly ever meet it."""
     manifest, output = write_manifest(tmp_path / "manifest.csv", ids(600)), tmp_path / "output"
@@ -165,6 +166,7 @@ def test_slice_that_dask_gives_up_on_is_left_to_the_next_run(
     assert set(landed.values()) == {1}
 
 
+@pytest.mark.alone
 def test_ctrl_c_drains_the_workers(tmp_path: Path, endpoint: str) -> None:
     """SIGINT to all processes, as a terminal sends it: every answer is landed and counted, exit code 3."""
     manifest, output = write_manifest(tmp_path / "manifest.csv", ids(3000)), tmp_path / "output"

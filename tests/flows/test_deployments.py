@@ -138,8 +138,17 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             subprocess.run([*PREFECT, *command], env=environment, cwd=CHECKOUT, check=True, capture_output=True)
         yield found
     finally:
-        server.terminate()
-        server.wait()
+        end(server)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Prefect's worker was seen not to end for half an hour after SIGTERM."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +163,7 @@ def workers(deployed: Deployed) -> Iterator[Callable[[], "subprocess.Popen[bytes
 
     yield alive
     for process in started:
-        process.terminate()
-        process.wait()
+        end(process)
 
 
 def sweeping_process(output: Path) -> int:

@@ -83,6 +83,7 @@ def sweeping(home: Path, folder: Path) -> Iterator[tuple["subprocess.Popen[str]"
                 process.communicate()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("send", "number", "state"),
     [(os.kill, signal.SIGTERM, "FAILED"), (os.killpg, signal.SIGTERM, "RUNNING"), (os.killpg, signal.SIGINT, "FAILED")],
@@ -113,6 +114,7 @@ def test_signal_drains_within_ten_seconds(
         assert database.execute(query, [run["flow_run_id"]]).fetchone() == (state,)
 
 
+@pytest.mark.alone
 def test_second_signal_stops_at_once(home: Path, tmp_path: Path) -> None:
     """Nothing is waited for, and Prefect's server goes too."""
     with sweeping(home, tmp_path) as (process, _):
@@ -127,6 +129,7 @@ def test_second_signal_stops_at_once(home: Path, tmp_path: Path) -> None:
     wait_until(lambda: group_is_gone(process.pid))
 
 
+@pytest.mark.alone
 def test_signal_while_the_output_stalls_rescues_what_was_answered(home: Path, tmp_path: Path) -> None:
     """From the first landing part on every write hangs, the record's and the lease's too: the script says where the
     answers are and ends within ten seconds; the next run lands them and asks for nothing."""

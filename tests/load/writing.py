@@ -21,7 +21,7 @@ def writing(store: Store, checkpoint_seconds: float = 60.0) -> Iterator[LandingW
         writer.close(0.1)
 
 
-def wait_until(happened: Callable[[], Any], seconds: float = 10.0) -> float:
+def wait_until(happened: Callable[[], Any], seconds: float = 60.0) -> float:
     """The seconds that it took."""
     started = time.monotonic()
     while not happened():

@@ -1,0 +1,59 @@
+"""Who runs when several workers run tests beside each other (`pytest -n 3`).
+
+A test marked `alone` holds the program to a clock. It waits until no other test runs, and all others wait for it.
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Those that take longest, in minutes, begin first: a worker that starts one of them last would be alone with it.
+LONGEST = (
+    "test_install.py",
+    "crash/test_every_boundary.py",
+    "flows/test_nightly_script.py",
+    "flows/test_deployments.py",
+    "load/test_at_the_same_time.py",
+    "test_s3_faults.py",
+    "flows/test_dask.py",
+    "crash/test_paused.py",
+    "safety/test_canary.py",
+    "test_sources.py",
+    "safety/test_iam.py",
+    "test_catalog_spark.py",
+    "crash/test_unwritable.py",
+    "flows/test_crashed_runs.py",
+    "crash/test_growing.py",
+    "test_capture.py",
+)
+
+
+def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The files that take longest first, else as they were."""
+    root = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(root).as_posix()
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+
+    return sorted(items, key=rank)
+
+
+@contextlib.contextmanager
+def turn(alone: bool) -> Iterator[None]:
+    """Run beside others, or alone. Without workers there is nobody to wait for."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        yield
+        return
+    name = f"{tempfile.gettempdir()}/liveness-etl-tests-{run}"
+    with open(f"{name}.hall", "w") as hall:  # noqa: PTH123
+        with open(f"{name}.door", "w") as door:  # noqa: PTH123  # who waits for an empty hall keeps it shut
+            fcntl.flock(door, fcntl.LOCK_EX)
+            fcntl.flock(hall, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
