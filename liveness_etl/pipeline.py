@@ -331,6 +331,7 @@ def sweep_asks(
             not_asked += 1
     finally:
         rescued = writer.close(in_a_hurry=stop.is_set)
+        client.close()
     if rescued:
         error = StoreError(
             f"{writer.failure or 'the output did not take the last answers in time'}; they are safe in "

@@ -97,6 +97,13 @@ def rekognition_client(
     client.meta.events.register(f"before-send.rekognition.{_OPERATION}", send)
     read = read_members(client.meta.service_model.operation_model(_OPERATION).output_shape)
     client.meta.events.register(f"before-parse.rekognition.{_OPERATION}", read)
+    close = client.close
+
+    def close_both() -> None:
+        close()
+        pool.close()
+
+    client.close = close_both
     return client
 
 

@@ -176,3 +176,26 @@ def test_as_many_connections_are_kept_as_are_asked_for() -> None:
     with closing(open_pool("https://localhost:1", ca_bundle=None, connections=7, timeout_seconds=2)) as pool:
         assert pool.pool is not None
         assert (pool.pool.maxsize, pool.block) == (7, False)
+
+
+def test_a_closed_client_keeps_no_connection() -> None:
+    """A sweep that follows manifests makes a client for each source and round."""
+    left = threading.Event()
+
+    class Server(StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}")
+            self.request.recv(65536)
+            left.set()
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        session, url = open_session(region="us-east-1", profile=None), f"http://127.0.0.1:{server.server_address[1]}"
+        client = rekognition_client(session, endpoint_url=url, connections=1, timeout_seconds=5)
+        with pytest.raises(CallFailed):
+            fetch_with(client)(ONE)
+        kept = not left.wait(0.2)
+        client.close()
+        assert (kept, left.wait(5)) == (True, True)
+        server.shutdown()
