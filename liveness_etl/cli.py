@@ -6,24 +6,37 @@ Imports little, so that `--help` answers at once; what a command needs it import
 import json
 import logging
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from liveness_etl import logs
+from liveness_etl.cli_options import (
+    AgainOption,
+    AllowOption,
+    ConfigOption,
+    DatabaseOption,
+    DateOption,
+    EndpointOption,
+    FollowOption,
+    LogFormatOption,
+    ManifestArgument,
+    OutputOption,
+    QuietOption,
+    RegionOption,
+    ShareOption,
+    SummaryOption,
+    TpsOption,
+    VerboseOption,
+)
+from liveness_etl.cli_runs import alarmed, draining, follow_shown, run_shown, signalled, write_summary
 from liveness_etl.errors import LivenessError, UsageError
 
 if TYPE_CHECKING:
     from liveness_etl.job import Job
-    from liveness_etl.run_report import RunReport
     from liveness_etl.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,49 +51,6 @@ app = typer.Typer(
 
 catalog = typer.Typer(help="Tell Athena of the tables.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(catalog, name="catalog")
-
-ManifestArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MANIFEST",
-        help="File, glob or s3:// address with the session ids (.csv, .jsonl, .parquet, .txt; .gz, .zst); "
-        "{date} in it is replaced by --date. Default: manifest.uri of the configuration.",
-    ),
-]
-OutputOption = Annotated[str | None, typer.Option("--output", help="Folder or s3:// prefix of the tables.")]
-DateOption = Annotated[
-    str | None,
-    typer.Option("--date", metavar="YYYY-MM-DD", help="The run's date: partition of ids without created_at."),
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see config/default.toml.")]
-EndpointOption = Annotated[str | None, typer.Option("--endpoint-url", help="Rekognition endpoint, for tests.")]
-AllowOption = Annotated[
-    list[str] | None, typer.Option("--allow-endpoint", metavar="HOST", help="Allow an https endpoint outside AWS.")
-]
-RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region of the sessions.")]
-TpsOption = Annotated[float | None, typer.Option("--max-tps", help="Ceiling in calls a second.")]
-AgainOption = Annotated[
-    list[str] | None,
-    typer.Option("--ask-again", metavar="CODE", help="Ask once more for ids with this outcome, though final."),
-]
-ShareOption = Annotated[
-    float,
-    typer.Option("--share", min=0.001, max=1, help="Of each source's pace, so that several runs can sweep it at once."),
-]
-FollowOption = Annotated[
-    bool,
-    typer.Option("--follow", help="sweep only: go on for ever, with a manifest that grows (a prefix or a glob)."),
-]
-SummaryOption = Annotated[Path | None, typer.Option("--summary", help="Write the run's record as JSON to this file.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress; errors and warnings only.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more (DEBUG; includes session ids).")]
-LogFormatOption = Annotated[
-    str | None, typer.Option("--log-format", metavar="text|json", help="Form of the log lines.")
-]
-DatabaseOption = Annotated[str, typer.Option("--database", metavar="NAME", help="Database in the Glue catalog.")]
-
-
-_signalled = threading.Event()
 
 
 def main() -> NoReturn:
@@ -105,7 +75,7 @@ def main() -> NoReturn:
         else:
             raise
     sys.stdout.flush()
-    if _signalled.is_set():
+    if signalled.is_set():
         os._exit(code)  # taking the interpreter down costs a second or two of the contract's ten
     sys.exit(code)
 
@@ -137,9 +107,9 @@ def run(
     settings = _settings(config, output, allow_endpoint, quiet, verbose, log_format)
     job = _job(command, manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
     if follow:
-        raise typer.Exit(_follow(job, quiet, summary))
-    report = _report(job, quiet)
-    _write_summary(summary, report.row)
+        raise typer.Exit(follow_shown(job, quiet, summary))
+    report = run_shown(job, quiet)
+    write_summary(summary, report.row)
     raise typer.Exit(report.exit_code)
 
 
@@ -221,11 +191,11 @@ def import_answers(
     job = Job("import", import_command.name_of_all(files), settings, sources, _date("--date", run_date))
     options = {} if quiet else {"progressed": import_command.answers_done()}
     logs.about(run_id=job.run_id)
-    with _draining() as stop, _alarmed(job, stop):
+    with draining() as stop, alarmed(job, stop):
         report = importing.import_answers(job, files, source=source, stop=stop, **options)
     import_command.show_imported(settings.output.uri or "", report)
     alarms.ended(job, report.row)
-    _write_summary(summary, report.row)
+    write_summary(summary, report.row)
     raise typer.Exit(report.exit_code)
 
 
@@ -452,85 +422,9 @@ def demo(
 
     logs.start("WARNING", logs.form_of((), os.environ))
     with demo_job("run", sessions, output) as job:
-        report = _report(job, quiet)
+        report = run_shown(job, quiet)
     display.show_demo(report, output)
     raise typer.Exit(report.exit_code)
-
-
-def _report(job: "Job", quiet: bool) -> "RunReport":
-    from liveness_etl import alarms, display, pipeline
-
-    logs.about(run_id=job.run_id)
-    with _draining() as stop:
-        alarms.notice(job)
-        with _alarmed(job, stop), display.observer(quiet, job) as observer:
-            report = pipeline.run(job, observer, stop)
-    display.show_report(job, report)
-    alarms.ended(job, report.row, [published.dt for published in report.published if published.changed])
-    return report
-
-
-@contextmanager
-def _alarmed(job: "Job", stop: threading.Event) -> Iterator[None]:
-    """An error is told to those whom alerts go to, unless somebody sits here and stops the run."""
-    from liveness_etl import alarms
-
-    try:
-        yield
-    except Exception as error:
-        if not stop.is_set():
-            alarms.failed(job, error)
-        raise
-
-
-def _follow(job: "Job", quiet: bool, summary: Path | None) -> int:
-    from liveness_etl import alarms, capture, display
-
-    with _draining() as stop:
-        alarms.notice(job)
-        with display.observer(quiet, job) as observer:
-            code, report = capture.follow_growing(job, observer, stop)
-    if report is not None:
-        _write_summary(summary, report.row)
-    return code
-
-
-def _write_summary(path: Path | None, row: Mapping[str, Any]) -> None:
-    if path is None:
-        return
-    from liveness_etl.display import record_json
-
-    try:
-        path.write_text(record_json(row) + "\n")
-    except OSError as error:
-        raise LivenessError(f"the run is done, but {path} cannot be written: {error.strerror}") from None
-
-
-@contextmanager
-def _draining() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; a second one ends the process at once."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
-            os._exit(3)
-        stop.set()
-        _signalled.set()
-        threading.Thread(target=_exit_late, daemon=True).start()
-        logs.say_in_a_signal("stopping: finishing what is in flight, then landing it (again to stop at once)")
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _exit_late() -> None:
-    """End the process within the contract's 10 s, whatever still holds it up: nothing that landed can be lost."""
-    time.sleep(9.7)
-    os._exit(3)
 
 
 def _settings(
