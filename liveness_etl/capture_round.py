@@ -23,7 +23,8 @@ from liveness_etl.extract.ask_queue import AskQueue
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.growing import GrowingFile, Version, first_chunk
-from liveness_etl.extract.plan import Plan, read_asks
+from liveness_etl.extract.plan import Plan
+from liveness_etl.extract.planned import read_asks
 from liveness_etl.job import Job, ceiling_of, check_source, open_output
 from liveness_etl.load import records
 from liveness_etl.load.landing_writer import land_rescued

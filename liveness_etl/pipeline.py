@@ -31,7 +31,8 @@ from liveness_etl.extract.ask import Ask, Origin, not_asked_row
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.growing import is_growing
-from liveness_etl.extract.plan import Plan, PlanOptions, SourcePlan, expired_by_their_turn, plan_manifest, read_asks
+from liveness_etl.extract.plan import Plan, PlanOptions, SourcePlan, plan_manifest
+from liveness_etl.extract.planned import expired_by_their_turn, read_asks
 from liveness_etl.extract.retry import RetryPolicy
 from liveness_etl.extract.sweep import Sweep
 from liveness_etl.job import (

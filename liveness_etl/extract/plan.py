@@ -7,9 +7,8 @@ file per source, which the sweep then streams: its memory is the window's.
 
 import contextlib
 import math
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
@@ -22,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.errors import ManifestError
-from liveness_etl.extract.ask import Ask
 from liveness_etl.extract.ceiling import Ceiling
+from liveness_etl.extract.planned import ALIVE, EXPIRED, UNKNOWN
 from liveness_etl.transform.normalize import RANK_SQL, WINNER_ORDER_SQL
 from liveness_etl.transform.tables import LANDING
 
@@ -42,9 +41,7 @@ _COPIED_ROWS: Final = 262_144
 _RANGE_ROWS: Final = 131_072  # about so many ids are sorted or compared at a time,
 _MOST_RANGES: Final = 64  # or more: each range is a scan, and the work must grow no faster than the ids
 _DAY_MS: Final = 86_400_000
-_BATCH_ROWS: Final = 4_096
 _GROUP_ROWS: Final = 16_384
-_ALIVE, _UNKNOWN, _EXPIRED = 0, 1, 2  # the groups of a plan, in the order of their turns
 _AFTER_ALL_LINES: Final = 10**15  # more than any line number or time in milliseconds, and exact as a double
 _PLACE_SQL: Final = f"""CASE WHEN created_ms IS NULL THEN line WHEN created_ms > $oldest_ms
     THEN created_ms - {_AFTER_ALL_LINES} ELSE {_AFTER_ALL_LINES} - created_ms END"""
@@ -161,82 +158,6 @@ def unfinished_files(engine: duckdb.DuckDBPyConnection, ends: Sequence[int]) -> 
     ).fetchall()
     engine.unregister("files")
     return {row[0] for row in found}
-
-
-def read_asks(
-    file: pa.NativeFile,
-    *,
-    part: int = 0,
-    parts: int = 1,
-    ttl_seconds: float = math.inf,
-    clock: Callable[[], float] = time.time,
-) -> Iterator[Ask]:
-    """The ids of one source's plan file in the order of fetching; of every `parts` ids the one at `part`.
-
-    The order holds at each id's turn (`clock`, epoch seconds): an id that was alive when the plan was made and has
-    outlived `ttl_seconds` since waits until all that may be alive have had their turn; then the youngest is first.
-    """
-    with file, pq.ParquetFile(file) as plan:
-        put_off: list[tuple[int, int]] = []  # ranges of rows, first to last; they grow older towards the front
-        first = 0
-        for batch in plan.iter_batches(_BATCH_ROWS):
-            for row, (group, ask) in enumerate(_asks(batch), first):
-                if row % parts != part:
-                    continue
-                if group == _ALIVE and ask.expired(clock(), ttl_seconds):
-                    follows = put_off and put_off[-1][1] == row - parts
-                    put_off[-1:] = [(put_off[-1][0], row)] if follows else [*put_off[-1:], (row, row)]
-                    continue
-                if group == _EXPIRED and put_off:
-                    yield from _backwards(plan, put_off, part, parts)
-                    put_off = []
-                yield ask
-            first += len(batch)
-        yield from _backwards(plan, put_off, part, parts)
-
-
-def expired_by_their_turn(file: pa.NativeFile, *, tps: float, ttl_seconds: float, now: float) -> int:
-    """How many ids of a plan file will have outlived `ttl_seconds` when they are asked, at `tps` from `now` on."""
-    with file, pq.ParquetFile(file) as plan:
-        asked = expired = 0
-        for batch in plan.iter_batches(columns=["turn", "created_ms"]):
-            expired += pc.sum(pc.equal(batch.column("turn"), _EXPIRED)).as_py() or 0
-            alive = batch.filter(pc.equal(batch.column("turn"), _ALIVE))
-            for created_ms in alive.column("created_ms").to_pylist():
-                in_time = created_ms / 1000 + ttl_seconds >= now + asked / tps
-                asked += in_time
-                expired += not in_time
-    return expired
-
-
-def _backwards(plan: pq.ParquetFile, ranges: Sequence[tuple[int, int]], part: int, parts: int) -> Iterator[Ask]:
-    end = plan.metadata.num_rows
-    for group in reversed(range(plan.num_row_groups)):
-        start = end - plan.metadata.row_group(group).num_rows
-        wanted = [
-            row for low, high in ranges for row in range(max(low, start), min(high + 1, end)) if row % parts == part
-        ]
-        if wanted:
-            asks = [ask for _, ask in _asks(plan.read_row_group(group))]
-            yield from (asks[row - start] for row in reversed(wanted))
-        end = start
-
-
-def _asks(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[int, Ask]]:
-    """The rows of a plan file, each with the group it belongs to."""
-    columns = (rows.column(name).to_pylist() for name in rows.schema.names)
-    for group, session_id, dt, created_ms, attributes, prior_rank, first_ms in zip(*columns, strict=True):
-        yield (
-            group,
-            Ask(
-                session_id,
-                dt,
-                None if created_ms is None else created_ms / 1000,
-                None if attributes is None else tuple(attributes),
-                prior_rank,
-                None if first_ms is None else first_ms / 1000,
-            ),
-        )
 
 
 def _take_lines(
@@ -398,8 +319,8 @@ def _write_source(
             reader = engine.execute(
                 f"""
                 SELECT
-                    CASE WHEN created_ms IS NULL THEN {_UNKNOWN} WHEN created_ms > $oldest_ms THEN {_ALIVE}
-                        ELSE {_EXPIRED} END AS turn,
+                    CASE WHEN created_ms IS NULL THEN {UNKNOWN} WHEN created_ms > $oldest_ms THEN {ALIVE}
+                        ELSE {EXPIRED} END AS turn,
                     session_id::VARCHAR AS session_id, dt, created_ms,
                     {"attributes" if options.attributes else "NULL::MAP(VARCHAR, VARCHAR)"} AS attributes,
                     best_rank, first_read

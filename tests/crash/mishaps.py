@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from liveness_etl import job, run_report
-from liveness_etl.extract import plan
+from liveness_etl.extract import planned
 from liveness_etl.load import landing_writer
 from liveness_etl.load.landing_writer import LandingWriter
 from liveness_etl.storage import LocalStore
@@ -208,7 +208,7 @@ class ClockGoesBack:
                 return datetime.fromtimestamp(time.time(), tz)
 
         time.time = lambda: real() - (3600 if back.is_set() else 0)
-        plan.read_asks.__kwdefaults__["clock"] = time.time
+        planned.read_asks.__kwdefaults__["clock"] = time.time
         for module in (job, run_report):
             module.datetime = Datetime  # type: ignore[attr-defined]
         if self.name is None:

@@ -22,10 +22,9 @@ from liveness_etl.extract.plan import (
     Plan,
     PlanOptions,
     SourcePlan,
-    expired_by_their_turn,
     plan_manifest,
-    read_asks,
 )
+from liveness_etl.extract.planned import expired_by_their_turn, read_asks
 from liveness_etl.transform.tables import LANDING
 from tests.running import DT, ids
 
