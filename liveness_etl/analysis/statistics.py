@@ -4,7 +4,7 @@ Rates and shares are fractions between 0 and 1. Nothing here reads a table or dr
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final, Literal
@@ -92,31 +92,28 @@ def one_sided_upper(n: float, errors: int = 0, confidence: float = 0.95) -> floa
 
 
 def subject_bootstrap(
-    per_subject: npt.ArrayLike, confidence: float = 0.95, repeats: int = 1_000, seed: int = 0
+    kinds: Mapping[tuple[int, int], int], confidence: float = 0.95, repeats: int = 1_000, seed: int = 0
 ) -> Interval:
     """The interval of a rate when whole subjects are drawn again, since a person's tries are alike.
 
-    `per_subject` has a row per subject: (passed, tries), whole numbers. Subjects with equal rows are
-    interchangeable, so what is drawn is how many of each kind there are: millions of subjects take no longer than
-    their kinds. The draws tell the variance, and Wilson's formula the ends: the draws' own percentiles cover the
-    truth too seldom at rates near 1 (86 % against 94 % in simulated samples of 30 subjects).
+    `kinds` says how many subjects have each (passed, tries). Those of a kind are interchangeable, so what is drawn
+    is how many of each kind there are: millions of subjects take no longer than their kinds. The draws tell the
+    variance, and Wilson's formula the ends: the draws' own percentiles cover the truth too seldom at rates near 1
+    (86 % against 94 % in simulated samples of 30 subjects).
     """
-    rows = np.asarray(per_subject, np.int64).reshape(-1, 2)
-    rows = rows[rows[:, 1] > 0]
+    rows = np.array(sorted((*kind, subjects) for kind, subjects in kinds.items() if kind[1]), np.int64)
     if not len(rows):
         return ANYTHING
-    most = int(rows[:, 1].max()) + 1
-    kinds, subjects = np.unique(rows[:, 0] * most + rows[:, 1], return_counts=True)
-    passed, tries = np.divmod(kinds, most)
+    passed, tries, subjects = rows.T
+    everyone, sessions = int(subjects.sum()), int(subjects @ tries)
     generator = np.random.default_rng(seed)
     # Draws of up to 8 MB at a time, however many kinds there are.
-    at_once = max(1, 1_000_000 // len(kinds))
+    at_once = max(1, 1_000_000 // len(rows))
     rates = np.empty(repeats)
     for start in range(0, repeats, at_once):
-        drawn = generator.multinomial(len(rows), subjects / len(rows), size=min(at_once, repeats - start))
+        drawn = generator.multinomial(everyone, subjects / everyone, size=min(at_once, repeats - start))
         rates[start : start + at_once] = (drawn @ passed) / (drawn @ tries)
-    sessions = int(subjects @ tries)
-    return _worth(int(subjects @ passed) / sessions, float(rates.var(ddof=1)), len(rows), sessions, confidence)
+    return _worth(int(subjects @ passed) / sessions, float(rates.var(ddof=1)), everyone, sessions, confidence)
 
 
 def _worth(rate: float, variance: float, clusters: float, sessions: float, confidence: float) -> Interval:

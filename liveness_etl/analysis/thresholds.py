@@ -7,14 +7,11 @@ import numpy as np
 
 from liveness_etl.analysis import charts
 from liveness_etl.analysis.confidence import Counts, cut_of, score_at
-from liveness_etl.analysis.disclosure import shared_edges
 from liveness_etl.analysis.facts import BINS, Facts
 from liveness_etl.analysis.figure import Column, Figure, Section, Table
-from liveness_etl.analysis.statistics import Interval, subject_bootstrap, wilson
+from liveness_etl.analysis.people import people
+from liveness_etl.analysis.statistics import wilson
 from liveness_etl.analysis.tally import ALL, Tally
-
-COARSE: Final = (50, 60, 70, 80, 85, 90, 95, 98, 99, 99.5, 99.9)
-"""Thresholds for which subjects are drawn again; the configured one comes on top."""
 
 MOST_POINTS: Final = 400
 
@@ -70,7 +67,7 @@ def thresholds(
     ]
     notes = list(_NOTES)
     if facts.has_subjects:
-        figures += _people(facts, tally, cuts, threshold)
+        figures += people(facts, cuts, threshold, ledger.min_cell)
         notes.append(
             "Sessions of one person are alike, so the intervals under “People” draw whole people again; "
             "Wilson's above take sessions as independent, and are too narrow where people repeat."
@@ -111,84 +108,3 @@ def _rate(passed: int, of: int | None) -> list[float | None]:
         return [None, None, None]
     interval = wilson(passed, of)
     return [passed / of, interval.low, interval.high]
-
-
-def _people(facts: Facts, tally: Tally, cuts: list[int], threshold: float) -> list[Figure]:
-    """First-attempt and ever-passed rates of people, and intervals that draw people again."""
-    min_cell = tally.ledger.min_cell
-    ((subjects, sessions),) = facts.rows("SELECT count(DISTINCT subject), count(subject) FROM facts")
-    if subjects < min_cell:
-        return []
-    first, best = _best_bins(facts)
-    # Bin 0 holds who did not pass at any threshold, with or without a score.
-    coarse = [cut for cut in map(cut_of, (threshold, *COARSE)) if cut in cuts]
-    allowed = shared_edges([first, best], coarse, min_cell)
-    wanted = [score for score in sorted({*COARSE, threshold}) if cut_of(score) in allowed]
-    kinds = _kinds(facts, [cut_of(score) for score in wanted])
-    rows: list[list[Any]] = []
-    for place, score in enumerate(wanted):
-        first_passed, ever_passed = (int(bins[cut_of(score) :].sum()) for bins in (first, best))
-        rows.append(
-            [
-                score,
-                first_passed / subjects,
-                *_ends(wilson(first_passed, subjects)),
-                ever_passed / subjects,
-                *_ends(wilson(ever_passed, subjects)),
-                *_ends(_drawn(kinds, place + 3, 1)),
-                *_ends(_drawn(kinds, place + 3, 2)),
-            ]
-        )
-    columns = [
-        Column("threshold", "threshold", "score"),
-        Column("first", "pass at the first attempt", "share"),
-        Column("first_low", "95 % from", "share"),
-        Column("first_high", "to", "share"),
-        Column("ever", "pass at any attempt", "share"),
-        Column("ever_low", "95 % from", "share"),
-        Column("ever_high", "to", "share"),
-        Column("scored_low", "rate among scored: 95 % from", "share"),
-        Column("scored_high", "to", "share"),
-        Column("requested_low", "rate among requested: 95 % from", "share"),
-        Column("requested_high", "to", "share"),
-    ]
-    with_person = f"{sessions:,} sessions name a person" if sessions >= min_cell else "few sessions name a person"
-    notes = [
-        f"{subjects:,} people; {with_person}. A first attempt is a person's earliest session in these days; one "
-        "without a score counts as not passed.",
-        "Intervals of the rates among sessions: whole people drawn again (bootstrap), at these thresholds only.",
-    ]
-    return [Figure("people", "People", Table(columns, rows), notes=notes)]
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high
-
-
-def _best_bins(facts: Facts) -> tuple[Counts, Counts]:
-    first, best = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    rows = facts.rows(
-        "SELECT first_bin, best_bin, count(*) FROM (SELECT arg_min(coalesce(bin, 0), born) AS first_bin, "
-        "max(coalesce(bin, 0)) AS best_bin FROM facts WHERE subject IS NOT NULL GROUP BY subject) GROUP BY ALL"
-    )
-    for first_bin, best_bin, count in rows:
-        first[first_bin] += count
-        best[best_bin] += count
-    return first, best
-
-
-def _kinds(facts: Facts, cuts: list[int]) -> Counts:
-    """People who are alike, a row for each kind: how many they are, scored and requested sessions of each of them,
-    and how many of those pass at each cut. One pass over the facts, whatever the number of cuts."""
-    passed = "".join(f", count(*) FILTER (bin >= {cut})::INTEGER AS passed_{place}" for place, cut in enumerate(cuts))
-    rows = facts.rows(
-        f"SELECT count(*), * EXCLUDE subject FROM (SELECT subject, count(bin)::INTEGER AS scored, "
-        f"count(*)::INTEGER AS requested{passed} FROM facts WHERE subject IS NOT NULL GROUP BY subject) "
-        "GROUP BY ALL ORDER BY ALL"
-    )
-    return np.array(rows, np.int64).reshape(-1, 3 + len(cuts))
-
-
-def _drawn(kinds: Counts, passed: int, tries: int) -> Interval:
-    """The interval of a pass rate by drawing people again; `passed` and `tries` are columns of `kinds`."""
-    return subject_bootstrap(np.repeat(kinds[:, [passed, tries]], kinds[:, 0], axis=0))
