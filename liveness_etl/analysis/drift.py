@@ -88,7 +88,9 @@ def _scores(facts: Facts, tally: Tally) -> dict[Any, dict[date, Counts]]:
     """By group (and over all), by day: counts in the drift bins of sessions that SUCCEEDED."""
     cuts = [cut_of(edge) for edge in DRIFT_EDGES]
     found: dict[Any, dict[date, Counts]] = {_ALL: {}}
-    rows = facts.rows("SELECT dt, challenge, bin, count(*) FROM facts_and_before WHERE bin > 0 GROUP BY ALL")
+    rows = facts.rows(
+        "SELECT dt, challenge, bin, count(*) FROM facts_and_before WHERE bin > 0 GROUP BY ALL ORDER BY ALL"
+    )
     by_day: dict[date, dict[int, Counts]] = {}
     for dt, group, number, count in rows:
         by_day.setdefault(dt, {}).setdefault(group, np.zeros(BINS, np.int64))[number] += count

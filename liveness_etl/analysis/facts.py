@@ -2,8 +2,9 @@
 
 `facts` covers the days of the report, `facts_and_before` also those that they are compared with. They have no session
 id and no text: outcomes, challenges, SDKs and sources are numbers of the names that occur most (what a client reports
-of itself may take any number of values), so ten million rows fit into a quarter of a gigabyte, and spill beyond that.
-A score's bin is its place in EDGES, found without rounding.
+of itself may take any number of values), so ten million rows fit into 400 MB, and spill beyond that.
+A score's bin is its place in EDGES, found without rounding. A person is a hash of 64 bits: that any two of ten million
+are taken for one has a chance of 1 in 370,000.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from liveness_etl.analysis.query import connect, store_error
 
@@ -34,7 +36,14 @@ OTHER: Final = 0
 NONE: Final = 255
 """The number of what is NULL."""
 
+MISSING: Final = 0
+UNSTORED: Final = 1
+STORED: Final = 2
+"""The reference image of a session that SUCCEEDED: not in the answer, discarded or lost, kept."""
+
 _NAME_LENGTH: Final = 60
+
+_AT_ONCE: Final = 500_000
 
 _EXPRESSIONS: Final = {
     "source": ("sessions", "source"),
@@ -59,17 +68,19 @@ def _bin_sql(score: str) -> str:
 
 
 _FACTS = f"""
-CREATE TEMP TABLE facts_and_before AS
 WITH sessions_of AS (
-    SELECT *, {_SCORE} AS score, try_cast(session_id AS UUID) AS id,
+    SELECT *, {_SCORE} AS score,
         fetched_at > created_at + to_milliseconds($ttl_ms::BIGINT) AS late,
         fetched_at > created_at + to_milliseconds(2 * $ttl_ms::BIGINT) AS very_late
-    FROM sessions WHERE dt BETWEEN $before::DATE AND $last::DATE
+    FROM sessions WHERE dt BETWEEN $from::DATE AND $to::DATE
 ),
 challenge_of AS (
-    SELECT dt, try_cast(session_id AS UUID) AS id,
-        coalesce(list_position($challenges, {_EXPRESSIONS["challenge"][1]}), {OTHER})::UTINYINT AS challenge
-    FROM challenges WHERE dt BETWEEN $before::DATE AND $last::DATE
+    SELECT dt, session_id, coalesce(list_position($challenges, {_EXPRESSIONS["challenge"][1]}), {OTHER}) AS challenge
+    FROM challenges WHERE dt BETWEEN $from::DATE AND $to::DATE
+),
+reference_of AS (
+    SELECT dt, session_id, image_uri IS NOT NULL OR s3_name IS NOT NULL AS stored FROM bounding_boxes
+    WHERE dt BETWEEN greatest($from::DATE, $first::DATE) AND $to::DATE AND image_type = 'reference'
 )
 SELECT dt, coalesce(list_position($sources, source), {OTHER})::UTINYINT AS source,
     coalesce(list_position($outcomes, outcome), {OTHER})::UTINYINT AS outcome,
@@ -85,8 +96,10 @@ SELECT dt, coalesce(list_position($sources, source), {OTHER})::UTINYINT AS sourc
         ELSE false END, false) AS final,
     coalesce(late, false) AS late,
     created_at IS NULL AS ageless,
+    if(status = 'SUCCEEDED', CASE WHEN stored THEN {STORED} WHEN NOT stored THEN {UNSTORED} ELSE {MISSING} END, NULL)
+        ::UTINYINT AS reference,
     {{subject}} AS subject, {{born}} AS born
-FROM sessions_of LEFT JOIN challenge_of USING (dt, id)
+FROM sessions_of LEFT JOIN challenge_of USING (dt, session_id) LEFT JOIN reference_of USING (dt, session_id)
 """
 
 
@@ -103,6 +116,10 @@ class Facts:
     def rows(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query over `facts` and the views of the tables."""
         return self.connection.execute(sql, values or None).fetchall()
+
+    def batches(self, sql: str, rows: int) -> pa.RecordBatchReader:
+        """The same, about so many at a time; to be read to its end before the next query."""
+        return self.connection.execute(sql).to_arrow_reader(rows)
 
     def name(self, kind: str, number: int) -> str:
         """What a source, outcome, challenge or sdk is called; outside text, shortened."""
@@ -151,7 +168,7 @@ def open_facts(
     """
     with connect(output, memory_limit=memory_limit, **s3_options) as connection:
         try:
-            days = _days(connection, first, last)
+            days = list(_days(connection, first, last))
             days = days if first else days[-default_days:]
             yield _read(connection, days, days_before, ttl_seconds, subject_attribute) if days else None
         except duckdb.Error as error:
@@ -160,10 +177,25 @@ def open_facts(
             raise
 
 
-def _days(connection: duckdb.DuckDBPyConnection, first: date | None, last: date | None) -> list[date]:
+def _days(connection: duckdb.DuckDBPyConnection, first: date | None, last: date | None) -> dict[date, int]:
+    """The days that have sessions, in order, and how many."""
     bounds = {"first": first or date.min, "last": last or date.max}
-    found = connection.execute("SELECT DISTINCT dt FROM sessions WHERE dt BETWEEN $first AND $last ORDER BY dt", bounds)
-    return [dt for (dt,) in found.fetchall()]
+    found = connection.execute(
+        "SELECT dt, count(*) FROM sessions WHERE dt BETWEEN $first AND $last GROUP BY dt ORDER BY dt", bounds
+    )
+    return dict(found.fetchall())
+
+
+def _stretches(days: Mapping[date, int]) -> Iterator[tuple[date, date]]:
+    """First and last day of stretches of about _AT_ONCE sessions, so that joins of any span stay in memory."""
+    start, together = None, 0
+    for dt, sessions in days.items():
+        start, together = start or dt, together + sessions
+        if together >= _AT_ONCE:
+            yield start, dt
+            start, together = None, 0
+    if start:
+        yield start, dt
 
 
 def _read(
@@ -173,10 +205,9 @@ def _read(
     ttl_seconds: float,
     subject_attribute: str | None,
 ) -> Facts:
-    bounds: dict[str, Any] = {"first": days[0].isoformat(), "last": days[-1].isoformat()}
+    bounds = {"first": days[0].isoformat(), "last": days[-1].isoformat()}
     names = {kind: _most_frequent(connection, kind, bounds) for kind in _EXPRESSIONS}
-    values = {"last": bounds["last"], "before": (days[0] - timedelta(days_before)).isoformat()}
-    values |= {"ttl_ms": round(ttl_seconds * 1000)}
+    values: dict[str, Any] = {"first": bounds["first"], "ttl_ms": round(ttl_seconds * 1000)}
     values |= {f"{kind}s": list(found) for kind, found in names.items()}
     if subject_attribute is None:
         sql = _FACTS.format(subject="NULL::UBIGINT", born="NULL::BIGINT")
@@ -186,7 +217,10 @@ def _read(
             born="epoch_ms(coalesce(created_at, fetched_at))",
         )
         values["subject"] = subject_attribute
-    connection.execute(sql, values)
+    into = "CREATE TEMP TABLE facts_and_before AS"
+    for start, end in _stretches(_days(connection, days[0] - timedelta(days_before), days[-1])):
+        connection.execute(f"{into} {sql}", values | {"from": start.isoformat(), "to": end.isoformat()})
+        into = "INSERT INTO facts_and_before"
     # In place of a parameter, which a view cannot have.
     connection.execute(f"CREATE TEMP VIEW facts AS SELECT * FROM facts_and_before WHERE dt >= DATE '{days[0]}'")
     return Facts(connection, days[0], days[-1], names, subject_attribute is not None)

@@ -8,7 +8,7 @@ import numpy as np
 from liveness_etl.analysis import charts
 from liveness_etl.analysis.confidence import grouped_bins, score_at, wanted_cuts
 from liveness_etl.analysis.disclosure import Ledger, folded, shared_edges
-from liveness_etl.analysis.facts import BINS, OTHER, Facts, binned
+from liveness_etl.analysis.facts import BINS, MISSING, OTHER, UNSTORED, Facts, binned
 from liveness_etl.analysis.figure import Column, Figure, Section, Table, drawn
 from liveness_etl.analysis.tally import SMALLEST_GROUP, Tally
 
@@ -88,7 +88,7 @@ def boxes(facts: Facts, tally: Tally) -> Section:
         _geometry(facts, tally.ledger.min_cell, bounds),
         _density(facts, tally.ledger.min_cell, bounds, "position", "Centre of the face", "x", "y", down=True),
         _density(facts, tally.ledger.min_cell, bounds, "size", "Size of the face", "width", "height", down=False),
-        _references(facts, tally, bounds),
+        _references(facts, tally),
     ]
     note = "Ratios of the image's width and height, as returned. A face may reach beyond the frame."
     return Section("boxes", "Face boxes and images", [note], figures)
@@ -161,15 +161,10 @@ def _density(
     )
 
 
-def _references(facts: Facts, tally: Tally, bounds: dict[str, Any]) -> Figure:
+def _references(facts: Facts, tally: Tally) -> Figure:
     found = facts.rows(
-        f"SELECT {tally.period_sql()} AS period, count(*), count(*) FILTER (id IS NULL), "
-        "count(*) FILTER (id IS NOT NULL AND image_uri IS NULL AND s3_name IS NULL) "
-        "FROM (SELECT dt, try_cast(session_id AS UUID) AS key FROM sessions "
-        f"WHERE {_BETWEEN} AND status = 'SUCCEEDED') "
-        "LEFT JOIN (SELECT dt, try_cast(session_id AS UUID) AS key, true AS id, image_uri, s3_name FROM bounding_boxes "
-        f"WHERE {_BETWEEN} AND image_type = 'reference') USING (dt, key) GROUP BY ALL ORDER BY 1",
-        **bounds,
+        f"SELECT {tally.period_sql()} AS period, count(*), count(*) FILTER (reference = {MISSING}), "
+        f"count(*) FILTER (reference = {UNSTORED}) FROM facts WHERE reference IS NOT NULL GROUP BY ALL ORDER BY 1"
     )
     ledger = Ledger(tally.ledger.min_cell)
     for period, *counts in found:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from liveness_etl.analysis import facts, people
 from liveness_etl.analysis.facts import EDGES
 from liveness_etl.analysis.figure import Report
 from liveness_etl.analysis.report import ReportOptions, make_report
+from liveness_etl.analysis.statistics import subject_bootstrap
 from liveness_etl.storage_s3 import S3Store
 from tests.analysis.made_tables import DAY, session, write_run, write_tables
 
@@ -72,6 +74,14 @@ def passes(made: dict[str, Any], threshold: float) -> bool:
     return made["status"] == "SUCCEEDED" and made["confidence"] is not None and made["confidence"] >= threshold
 
 
+def by_person(sessions: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Each person's sessions, in the order given."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for made in sessions:
+        found.setdefault(made["attributes"][0][1], []).append(made)
+    return list(found.values())
+
+
 def test_totals_by_outcome_are_those_of_the_rows(report: Report, sessions: list[dict[str, Any]]) -> None:
     """The last row of the table sums all days."""
     totals = rows_of(report, "outcomes")[-1]
@@ -104,14 +114,23 @@ def test_rates_have_both_denominators_and_both_cases(report: Report, sessions: l
 
 def test_first_attempt_and_any_attempt_of_people(report: Report, sessions: list[dict[str, Any]]) -> None:
     """A person's first attempt is the earliest session; one without a score did not pass."""
-    people: dict[str, list[dict[str, Any]]] = {}
-    for made in sorted(sessions, key=lambda made: made["created_at"]):
-        people.setdefault(made["attributes"][0][1], []).append(made)
+    tries_of = by_person(sorted(sessions, key=lambda made: made["created_at"]))
     row = next(row for row in rows_of(report, "people") if row["threshold"] == 80)
-    assert row["first"] == pytest.approx(sum(passes(tries[0], 80) for tries in people.values()) / len(people))
-    ever = sum(any(passes(made, 80) for made in tries) for tries in people.values())
-    assert row["ever"] == pytest.approx(ever / len(people))
-    assert row["scored_low"] < row["scored_high"]
+    assert row["first"] == pytest.approx(sum(passes(tries[0], 80) for tries in tries_of) / len(tries_of))
+    assert row["ever"] == pytest.approx(
+        sum(any(passes(made, 80) for made in tries) for tries in tries_of) / len(tries_of)
+    )
+
+
+def test_intervals_draw_the_people_of_the_rows_again(report: Report, sessions: list[dict[str, Any]]) -> None:
+    """The interval is that of the bootstrap over each person's sessions, scored or all."""
+    tries_of = by_person(sessions)
+    scored = [sum(made["confidence"] is not None for made in tries) for tries in tries_of]
+    for row in rows_of(report, "people"):
+        passed = [sum(passes(made, row["threshold"]) for made in tries) for tries in tries_of]
+        for name, tried in (("scored", scored), ("requested", [len(tries) for tries in tries_of])):
+            expected = subject_bootstrap(Counter(zip(passed, tried, strict=True)))
+            assert (row[f"{name}_low"], row[f"{name}_high"]) == (expected.low, expected.high)
 
 
 def test_ecdf_is_that_of_the_scores(report: Report, sessions: list[dict[str, Any]]) -> None:
@@ -282,6 +301,18 @@ def test_boxes_outside_the_frame_and_missing_references(tmp_path: Path) -> None:
     assert sum(row["images"] for row in rows_of(report, "box-position")) == 80
 
 
+@pytest.mark.parametrize("at_once", [1, 200, 10_000])
+def test_report_does_not_depend_on_how_many_sessions_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report, sessions: list[dict[str, Any]], at_once: int
+) -> None:
+    """Day by day, a few days at once, and all of them."""
+    monkeypatch.setattr(facts, "_AT_ONCE", at_once)
+    monkeypatch.setattr(people, "_AT_ONCE", at_once)
+    write_tables(tmp_path, sessions)
+    options = ReportOptions(first=DAY - timedelta(days=29), last=DAY, subject_attribute="user")
+    assert make_report(str(tmp_path), options).as_json()["sections"] == report.as_json()["sections"]
+
+
 @pytest.fixture
 def label_file(tmp_path: Path) -> Callable[[list[tuple[str, ...]]], str]:
     """Writes a labels file and returns its path."""
@@ -391,3 +422,12 @@ def test_few_errors_are_told_as_a_bound(tmp_path: Path, label_file: Callable[[li
     pooled = next(row for row in rows_of(report, "detection-rates") if row["measure"].startswith("pooled"))
     assert (pooled["rate"], pooled["low"], pooled["high"], pooled["n"]) == ("<20.0%", None, None, 50)
     assert "no APCER" in pooled["measure"]
+
+
+def test_nobody_is_told_of_where_few_people_are_named(tmp_path: Path) -> None:
+    """Nine people, or none at all: no figure."""
+    made = [session(n, attributes=[("user", f"user-{n % 9}")]) for n in range(900)]
+    write_tables(tmp_path, made)
+    for attribute in ("user", "nothing"):
+        report = make_report(str(tmp_path), ReportOptions(subject_attribute=attribute))
+        assert not any(figure.id == "people" for section in report.sections for figure in section.figures)
