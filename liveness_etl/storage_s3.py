@@ -10,6 +10,7 @@ import functools
 import io
 import shutil
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from liveness_etl.aws import make_client
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
 from liveness_etl.masking import masked
 from liveness_etl.storage import ABSENT, Entry, Purged, scratch_errors
+from liveness_etl.storage_s3_access import Access, find_access
 from liveness_etl.storage_s3_errors import reason_of, translated_s3_errors
 from liveness_etl.storage_s3_ranges import RangedObject
 from liveness_etl.storage_versions import UNVERSIONED
@@ -56,6 +58,10 @@ _BROKEN_OFF = (
     botocore.exceptions.IncompleteReadError,
     botocore.exceptions.FlexibleChecksumError,
 )
+
+
+# What each client was made of, which botocore does not tell.
+_sessions: weakref.WeakKeyDictionary[Any, botocore.session.Session] = weakref.WeakKeyDictionary()
 
 
 @functools.cache
@@ -84,6 +90,7 @@ def s3_client(endpoint_url: str | None = None, region: str | None = None, profil
         raise UsageError(f"cannot set up S3: {masked(str(error))}") from None
     client = make_client(session, "s3", config, endpoint_url)
     client.meta.events.register("before-call.s3.PutObject", _send_at_once)
+    _sessions[client] = core
     return client
 
 
@@ -109,6 +116,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{self.bucket}/{self._prefix}".rstrip("/")
         self._client = client
+        self._region: str | None = None
         self._owner = {"ExpectedBucketOwner": expected_bucket_owner} if expected_bucket_owner else {}
         self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
 
@@ -118,6 +126,7 @@ class S3Store:
         )
         with self._translated("list", prefix):
             for page in pages:
+                self._region = page["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
                 for found in page.get("Contents", ()):
                     path = found["Key"][len(self._prefix) :]
                     if not path.startswith(".tmp/"):
@@ -306,6 +315,10 @@ class S3Store:
     def endpoint_url(self) -> str:
         """Where this store is reached."""
         return str(self._client.meta.endpoint_url)
+
+    def access(self) -> Access:
+        """How another reader than boto3 reaches what was listed, with the credentials of now. Raises Unusual."""
+        return find_access(self._client, _sessions[self._client], self.bucket, self._region)
 
     @property
     def _bucket_of_versions(self) -> dict[str, Any]:

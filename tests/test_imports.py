@@ -23,6 +23,7 @@ ROOMS = {
     "storage": {"storage_s3", "errors"},
     "storage_s3": {
         "storage",
+        "storage_s3_access",
         "storage_s3_errors",
         "storage_s3_ranges",
         "storage_versions",
@@ -30,6 +31,7 @@ ROOMS = {
         "masking",
         "errors",
     },
+    "storage_s3_access": set(),
     "storage_s3_ranges": set(),
     "storage_s3_errors": {"masking", "errors"},
     "storage_versions": {"storage", "errors"},
@@ -38,7 +40,7 @@ ROOMS = {
     "extract": {"extract", "transform", "storage", "storage_s3", "engine", "aws", "masking", "errors"},
     "load": {"load", "transform", "storage", "storage_s3", "engine", "aws", "masking", "errors"},
     "alerts": {"alerts", "analysis", "load", "transform", "storage", "storage_s3", "aws", "masking", "errors"},
-    "analysis": {"analysis", "load", "transform", "storage", "storage_s3", "engine", "errors"},
+    "analysis": {"analysis", "load", "transform", "storage", "storage_s3", "storage_s3_access", "engine", "errors"},
 }
 """What a room may import of the others. What stands above them (job, pipeline, cli, …) may import any."""
 
@@ -49,6 +51,7 @@ BOTO3 = {
     "extract/answer_body.py": "the answer that it gives botocore",
     "extract/connection.py": "proxies and authorities as botocore finds them",
     "storage_s3.py": "all calls of S3",
+    "storage_s3_access.py": "credentials, proxies and authorities as botocore finds them, for DuckDB",
     "storage_s3_errors.py": "what they raise",
     "load/catalog.py": "Glue",
     "alerts/topic.py": "SNS",
@@ -61,7 +64,7 @@ CLIENTS = {
 }
 
 
-EXTRAS = {"pandas", "vl_convert", "distributed", "prefect_dask"}
+EXTRAS = {"pandas", "vl_convert", "distributed", "prefect_dask", "duckdb_extension_httpfs"}
 """Imported where they are needed, with a sentence where they are not installed."""
 BROUGHT = {"botocore": "boto3", "pydantic_core": "pydantic", "httpx": "prefect", "cloudpickle": "distributed"}
 """Parts of what is declared."""

@@ -10,16 +10,16 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from itertools import islice
 from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
 
+from liveness_etl.analysis import httpfs
+from liveness_etl.analysis.table_views import RECORDS, UNLISTED, find_files, make_view
 from liveness_etl.analysis.views import results_sql
 from liveness_etl.engine import hide_progress
 from liveness_etl.errors import StoreError, UsageError
-from liveness_etl.storage import Store, open_store
+from liveness_etl.storage import open_store
 from liveness_etl.transform.tables import SCHEMAS
 
 
@@ -38,6 +38,10 @@ def connect(
     view that says so when it is read. `results` (`analysis.views`) has a column attr_NAME for each of `attributes`, and
     its is_final goes by `session_ttl_seconds`. Above `memory_limit` (such as '1GB'; DuckDB's own without it) it spills
     into a private folder. Raises StoreError.
+
+    On S3 the files are listed now. With the extra `s3-query` DuckDB reads them by itself (`analysis.httpfs`), with the
+    credentials of this moment: where they expire, make a new connection. A CREATE SECRET on it can lead DuckDB to
+    another host, and a COPY can replace a listed file, as far as the credentials allow it; `fetch` lets nobody do that.
     """
     store = open_store(output, **s3_options)
     spill = tempfile.mkdtemp(prefix="liveness-etl-query-")  # not DuckDB's own: .tmp/ where the user happens to be
@@ -59,12 +63,20 @@ def connect(
     if memory_limit is not None:
         connection.execute("SET memory_limit = $1", [memory_limit])
         connection.execute("SET preserve_insertion_order = false")
-    denied = [error for table in SCHEMAS if (error := _make_view(connection, store, table))]
+    found = {table: find_files(store, table) for table in SCHEMAS}
+    denied = [files for files in found.values() if isinstance(files, StoreError)]
     if len(denied) == len(SCHEMAS):
         raise denied[0]
+    by_itself = httpfs.open_s3(connection, store)
+    for table, files in found.items():
+        make_view(connection, store, table, files, by_itself)
     connection.execute(f"CREATE VIEW results AS {results_sql('duckdb', attributes, session_ttl_seconds)}")
     if not store.uri.startswith("s3://"):
         connection.execute("SET allowed_directories = $1", [[f"{store.uri}/{table}/" for table in SCHEMAS]])
+    elif by_itself:
+        listed = [files for table, files in found.items() if table not in RECORDS and not isinstance(files, StoreError)]
+        urls = [store.uri_of(file.path) for files in listed for file in files]
+        connection.execute("SET allowed_paths = $1", [urls])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -74,9 +86,8 @@ def fetch(output: str, sql: str, **s3_options: Any) -> tuple[list[str], list[tup
     """Column names and rows of one query. Raises UsageError, with DuckDB's own words for a wrong one."""
     with translated(), connect(output, **s3_options) as connection:
         _refuse_ways_around(sql)
-        kinds = {statement.type for statement in connection.extract_statements(sql)}
-        # CREATE is how DuckDB says PIVOT, and stays in memory; COPY, ATTACH or EXPLAIN ANALYZE COPY would not.
-        if not kinds or not kinds <= {duckdb.StatementType.SELECT, duckdb.StatementType.CREATE}:
+        statements = connection.extract_statements(sql)
+        if not statements or not all(_only_reads(statement) for statement in statements):
             raise UsageError("a query only reads: give a statement such as SELECT, FROM, PIVOT, DESCRIBE or SUMMARIZE")
         result = connection.execute(sql)
         return [column[0] for column in result.description or ()], result.fetchall()
@@ -142,78 +153,28 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime) else value
 
 
-_RECORDS: Final = ("runs", "rejects")  # one file a run
-
-_UNLISTED: Final = "cannot query: "
-
 _WAYS_AROUND: Final = {
     "enable_logging": "writes files, though it looks like a SELECT",
     "query": "runs a text that nobody has looked at",
     "json_execute_serialized_sql": "likewise",
+    "duckdb_secrets": "tells the id of the access key",
 }
 
 
+def _only_reads(statement: duckdb.Statement) -> bool:
+    """SELECT, or the CREATE that DuckDB makes of a PIVOT, which has no text; a user's own could be of a secret that
+    leads S3 to another host."""
+    return statement.type == duckdb.StatementType.SELECT or (
+        statement.type == duckdb.StatementType.CREATE and not statement.query
+    )
+
+
 def _refuse_ways_around(sql: str) -> None:
-    """Raises UsageError for a query that names a function which `fetch` could not keep from writing."""
+    """Raises UsageError for a query that names a function which does more than read tables, whatever is locked."""
     for start, kind in duckdb.tokenize(sql):
         name = re.match(r'"?(\w*)', sql[start:])
         if kind == duckdb.token_type.identifier and name and name[1].lower() in _WAYS_AROUND:
             raise UsageError(f"a query only reads: {name[1]} is not for it")
-
-
-def _make_view(connection: duckdb.DuckDBPyConnection, store: Store, table: str) -> StoreError | None:
-    """Make the view of a table; returns the error that it raises when it is read, if it cannot be listed."""
-    name = "part-00000.parquet" if table not in _RECORDS else ".parquet"
-    in_folder = not store.uri.startswith("s3://") and not re.search(r"[*?[]", store.uri)  # a pattern to DuckDB
-    try:
-        found = (entry for entry in store.list(f"{table}/dt=") if entry.path.endswith(name))
-        entries = list(islice(found, 1) if in_folder else found)
-    except StoreError as error:
-        says = str(error).replace("'", "''")
-        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE error('{_UNLISTED}{says}')")
-        return error
-    if not entries:
-        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE false")
-    elif not in_folder:
-        from liveness_etl.analysis.objects import open_dataset  # pyarrow.dataset takes a quarter of a second to import
-
-        connection.register(table, open_dataset(store, entries, SCHEMAS[table]))
-    else:
-        pattern = f"{store.uri}/{table}/dt=*/{'*' if table in _RECORDS else ''}{name}".replace("'", "''")
-        connection.execute(
-            f"CREATE VIEW {table} AS {_records(table, pattern)}"
-            if table in _RECORDS
-            else f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{pattern}', "
-            "hive_partitioning = true, hive_types = {'dt': DATE})"
-        )
-    return None
-
-
-def _records(table: str, pattern: str) -> str:
-    """Small files, perhaps half a million: none is opened before the query, and then only those of its days.
-
-    DuckDB would open all of them to find out their columns; told these, it cannot tell `dt` by itself.
-    """
-    columns = ", ".join(
-        f"'{name}': {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}"
-        for name, kind in _kinds(SCHEMAS[table]).items()
-    )
-    return (
-        "SELECT * EXCLUDE (filename), try_cast(regexp_extract(filename, '/dt=([^/]*)/[^/]*$', 1) AS DATE) AS dt "
-        f"FROM read_parquet('{pattern}', schema = MAP {{{columns}}}, filename = true)"
-    )
-
-
-def _no_rows(table: str) -> str:
-    kinds = _kinds(SCHEMAS[table].append(pa.field("dt", pa.date32())))
-    return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in kinds.items())
-
-
-def _kinds(schema: pa.Schema) -> dict[str, str]:
-    """The columns with their types in DuckDB's words."""
-    with duckdb.connect() as typed:
-        empty = typed.from_arrow(schema.empty_table())
-        return dict(zip(empty.columns, map(str, empty.types), strict=True))
 
 
 @contextlib.contextmanager
@@ -224,14 +185,16 @@ def translated() -> Iterator[None]:
     except duckdb.Error as error:
         if told := store_error(error):
             raise told from None
-        if _UNLISTED in str(error):
-            raise StoreError(str(error).rpartition(_UNLISTED)[2].splitlines()[0]) from None
+        if UNLISTED in str(error):
+            raise StoreError(str(error).rpartition(UNLISTED)[2].splitlines()[0]) from None
         raise UsageError(str(error).partition("\n\nStack Trace")[0].strip()) from None
 
 
 def store_error(error: duckdb.Error) -> StoreError | None:
     """An error of DuckDB's as one sentence, if it is that a table's file could not be read."""
-    if isinstance(error, duckdb.IOException | duckdb.HTTPException):
+    if told := httpfs.read_error(error):
+        return told
+    if isinstance(error, duckdb.IOException):
         return StoreError(f"cannot read the tables: {str(error).splitlines()[0]}")
     through_arrow = re.search(r"^liveness_etl\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
     if through_arrow is None:

@@ -6,6 +6,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Final
 
+from liveness_etl.analysis.httpfs import INSTALL, extension_file
 from liveness_etl.analysis.query import fetch
 from liveness_etl.doctor.finding import Finding, failed
 from liveness_etl.errors import LivenessError
@@ -37,7 +38,10 @@ def engine_finding(job: Job) -> Finding:
         )
     except LivenessError as error:
         return failed(check, error, "mend what is said of the output first")
-    return Finding("ok", check, f"{found} opens the tables; it needs no extension, S3 included")
+    by = ""
+    if output.uri and output.uri.startswith("s3://"):
+        by = ", on S3 with httpfs" if extension_file() else f", on S3 without httpfs: {INSTALL} makes scans faster"
+    return Finding("ok", check, f"{found} opens the tables{by}")
 
 
 def rescue_finding(uri: str) -> Finding:
