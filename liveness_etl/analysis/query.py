@@ -51,6 +51,7 @@ def connect(
             "autoload_known_extensions": False,
             "allow_persistent_secrets": False,
             "enable_external_file_cache": False,  # the system caches files, too, and not 24 kB of each small one
+            "http_proxy": "",  # else that of the environment, with its password, for every query to read
             "python_enable_replacements": False,
             "temp_directory": spill,
         }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from liveness_etl import pipeline, upkeep
+from liveness_etl.analysis import httpfs
 from liveness_etl.analysis.verify import Verified
 from liveness_etl.job import Job
 from liveness_etl.load import publish
@@ -16,6 +17,7 @@ from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store
 from liveness_etl.transform.tables import TABLES
+from tests.conftest import new_bucket
 from tests.landing_rows import DT, MORNING, image, land, row
 from tests.running import ids, make_job
 from tests.stored import paths, read
@@ -117,6 +119,41 @@ def output(request: pytest.FixtureRequest) -> Output:
     """The sound output, in both kinds of store."""
     found: Output = request.getfixturevalue(f"{request.param}_output")
     return found
+
+
+def read_through(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make DuckDB read S3 through "httpfs", or through "arrow" as where the extra is not installed."""
+    if reader == "arrow":
+        monkeypatch.setattr(httpfs, "extension_file", lambda: None)
+    else:
+        assert httpfs.extension_file() is not None, "the extra s3-query is not installed"
+
+
+@pytest.fixture(params=["httpfs", "arrow"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of reading S3, one after the other."""
+    found: str = request.param
+    read_through(found, monkeypatch)
+    return found
+
+
+BY_READER = [
+    pytest.param(f"{kind} {reader}", marks=[pytest.mark.slow] if kind == "ceph" else [])
+    for kind in ("moto", "ceph")
+    for reader in ("httpfs", "arrow")
+]
+
+
+@pytest.fixture(params=["folder", *BY_READER])
+def store(request: pytest.FixtureRequest, client_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Every kind of store, and S3 through both readers."""
+    kind, _, reader = request.param.partition(" ")
+    if kind == "folder":
+        folder: Store = request.getfixturevalue("folder_store")
+        return folder
+    read_through(reader, monkeypatch)
+    client = client_of(request.getfixturevalue(f"{kind}_endpoint"))
+    return S3Store(f"s3://{new_bucket(client)}/output", client)
 
 
 DAYS = tuple(DT + timedelta(days=number) for number in range(3))

@@ -9,12 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from liveness_etl import pipeline
 from liveness_etl.analysis.query import connect, fetch
 from liveness_etl.errors import LivenessError
 from liveness_etl.local import LocalConfig, LocalRekognition
+from tests.analysis.conftest import read_through
+from tests.counting_proxy import counting
 from tests.running import ids, make_job, write_manifest
 
 SECRET = "not-for-analysts"
@@ -57,6 +60,17 @@ def lake(published: Path, client_of: Callable[[str], Any], moto_endpoint: str) -
         s3.put_object(Bucket="sandbox", Key=key, Body=f"a\n{SECRET}\n".encode())
     s3.put_object(Bucket="elsewhere", Key="secret.csv", Body=f"a\n{SECRET}\n".encode())
     return {"output": "s3://sandbox/output", "endpoint_url": moto_endpoint, "region": "us-east-1"}
+
+
+@pytest.fixture(params=["folder", "httpfs", "arrow"])
+def where(
+    request: pytest.FixtureRequest, published: Path, lake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Arguments of `fetch` for each kind of output, S3 through both readers."""
+    if request.param == "folder":
+        return {"output": str(published)}
+    read_through(request.param, monkeypatch)
+    return lake
 
 
 @pytest.fixture
@@ -165,12 +179,39 @@ def test_images_and_folders_cannot_be_listed(published: Path) -> None:
         "s3a://elsewhere/secret.csv",
         "gcs://elsewhere/secret.csv",
         "hf://datasets/elsewhere/secret.csv",
+        "s3://sandbox/output/sessions/*.csv",
+        "s3://sandbox/output/sessions/dt=2026-03-01/../secret.csv",
+        "s3://elsewhere/../sandbox/output/sessions/dt=2026-03-01/part-00000.parquet",
+        "s3://sandbox/output/sessions/dt=2026-03-01/part-00000.parquet/../../secret.csv",
+        "s3://sandbox/output/sessions/dt=2026-03-01/part-00000.parquet?versionId=x",
+        "s3://sandbox/output/sessions/dt=2026-03-01/part-00000.parquet#x",
+        "s3://sandbox/output//sessions/dt=2026-03-01/part-00000.parquet",
+        "S3://sandbox/output/sessions/dt=2026-03-01/part-00000.parquet",
         "/etc/passwd",
     ],
 )
-def test_object_outside_the_tables_cannot_be_read(lake: dict[str, Any], place: str) -> None:
-    """DuckDB has no S3 of its own here: it is handed the tables."""
-    assert_refused(f"FROM read_csv('{place}')", **lake)
+def test_object_outside_the_tables_cannot_be_read(lake: dict[str, Any], reader: str, place: str) -> None:
+    """Nor is it asked for: through Arrow DuckDB has no S3 of its own, through httpfs it has a list of files."""
+    with counting(lake["endpoint_url"]) as s3:
+        options = lake | {"endpoint_url": s3.url}
+        assert_refused(f"FROM read_csv('{place}')", **options)
+        with connect(**options) as connection:
+            for function in ("read_text", "read_blob", "read_parquet", "parquet_metadata", "glob"):
+                with pytest.raises(duckdb.Error):
+                    connection.execute(f"FROM {function}('{place}')")
+        assert set(s3.seen) == {"GET /sandbox"}  # the listing
+
+
+def test_httpfs_reads_nothing_of_the_output_but_its_tables(lake: dict[str, Any], reader: str) -> None:
+    """A listed file may be read by any name of a function; one beside it, as images and landing are, by none."""
+    listed = "s3://sandbox/output/sessions/dt=2026-03-01/part-00000.parquet"
+    with connect(**lake) as connection:
+        if reader == "httpfs":
+            found = connection.execute(f"SELECT count(*) FROM read_parquet('{listed}')").fetchall()
+            assert found == [(COUNT,)]
+        for other in ("landing", "runs", "rejects", "images", "_state"):
+            with pytest.raises(duckdb.Error):
+                connection.execute(f"FROM glob('s3://sandbox/output/{other}/**')")
 
 
 @pytest.mark.parametrize(
@@ -182,32 +223,100 @@ def test_object_outside_the_tables_cannot_be_read(lake: dict[str, Any], place: s
         "CREATE SECRET x (TYPE s3, KEY_ID 'a', SECRET 'b', ENDPOINT '{0}', USE_SSL false); FROM 's3://x/y.csv'",
         "CREATE OR REPLACE SECRET output (TYPE s3, KEY_ID 'a', SECRET 'b', ENDPOINT '{0}'); FROM 's3://x/y.csv'",
         "CREATE SECRET x (TYPE http, HTTP_PROXY 'http://{0}'); FROM read_csv('http://{0}/x.csv')",
+        "CREATE SECRET x (TYPE http, HTTP_PROXY 'http://{0}', SCOPE 's3://'); FROM sessions",
+        "FROM 's3://sandbox/output/sessions/dt=2026-03-01/part-00000.parquet"
+        "?s3_endpoint={0}&s3_use_ssl=false&s3_url_style=path'",
+        *(
+            f"{create} ({{1}}, SCOPE 's3://sandbox/output/sessions/'); FROM sessions"
+            for create in (
+                "CREATE SECRET x",
+                "CREATE OR REPLACE SECRET output",
+                "CREATE TEMPORARY SECRET IF NOT EXISTS x",
+                '/* */ create -- x\n or replace /* */ "temp" secret x',
+                "CREATE TEMP SECRET x IN memory",
+                "CREATE PERSISTENT SECRET x",
+                "PIVOT sessions ON outcome USING count(*); CREATE SECRET x",
+                "SELECT 1; CREATE SECRET x",
+            )
+        ),
+        "DROP SECRET output; FROM sessions",
+        "SET http_proxy = '{0}'; FROM sessions",
+        "SET s3_endpoint = '{0}'; FROM sessions",
+        "RESET s3_url_compatibility_mode; FROM sessions",
         "INSTALL x FROM 'http://{0}'",
         "ATTACH 'http://{0}/x.db'",
     ],
 )
-@pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_query_speaks_to_no_other_host(
-    published: Path, lake: dict[str, Any], stranger: tuple[str, list[str]], sql: str, kind: str
-) -> None:
-    """Neither by an address nor by settings in one."""
+def test_query_speaks_to_no_other_host(where: dict[str, Any], stranger: tuple[str, list[str]], sql: str) -> None:
+    """Neither by an address, nor by settings in one, nor by a secret."""
     host, seen = stranger
-    where = lake if kind == "s3" else {"output": str(published)}
-    assert_refused(sql.format(host), **where)
+    secret = f"TYPE s3, KEY_ID 'a', SECRET 'b', ENDPOINT '{host}', USE_SSL false, URL_STYLE 'path'"
+    assert_refused(sql.format(host, secret), **where)
     assert not seen
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT getenv('AWS_SECRET_ACCESS_KEY')",
+        "SELECT current_setting('s3_secret_access_key'), current_setting('s3_session_token')",
+        "SELECT current_setting('s3_access_key_id'), current_setting('http_proxy')",
+        "FROM duckdb_settings()",
+        "FROM duckdb_variables()",
+        "FROM duckdb_secrets()",
+        "FROM duckdb_secrets(redact = false)",
+        'FROM system.main."Duckdb_Secrets"()',
+        "FROM which_secret('s3://sandbox/output/sessions/', 's3')",
+        "FROM sessions; FROM duckdb_logs()",
+        "FROM enable_logging('HTTP'); FROM sessions; FROM duckdb_logs()",
+        "EXPLAIN ANALYZE FROM sessions",
+        "SELECT error(secret_string) FROM duckdb_secrets()",
+        "SELECT sql FROM duckdb_views()",
+        "CREATE TABLE t AS FROM duckdb_secrets(); FROM t",
+        "SELECT * FROM sessions WHERE error(filename)",
+        "SUMMARIZE sessions",
+    ],
+)
 def test_query_cannot_tell_credentials_or_the_environment(
-    published: Path, lake: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+    where: dict[str, Any], sql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DuckDB knows none of them."""
+    """DuckDB knows none of them, or does not tell: neither the key nor its id nor the token of a session."""
+    secrets = {"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ACCESS_KEY_ID": "AKIAOFNOBODY", "AWS_SESSION_TOKEN": "F00T0K3N"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HTTP_PROXY", f"http://somebody:{SECRET}@127.0.0.1:9")  # not for loopback
+    try:
+        said = str(fetch(sql=sql, **where))
+    except LivenessError as error:
+        said = str(error)
+    assert not [value for value in secrets.values() if value in said]
+
+
+def test_connection_does_not_tell_the_secret_key(
+    lake: dict[str, Any], reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where DuckDB logs the requests that it has signed, and with all that may be called on a connection."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    where = lake if kind == "s3" else {"output": str(published)}
-    for sql in ("SELECT getenv('AWS_SECRET_ACCESS_KEY')", "SELECT current_setting('s3_secret_access_key')"):
-        assert_refused(sql, **where)
-    for sql in ("FROM duckdb_secrets()", "FROM duckdb_settings()", "FROM duckdb_variables()"):
-        assert SECRET not in str(fetch(sql=sql, **where))
+    said = []
+    with connect(**lake) as connection:
+        for sql in (
+            "CALL enable_logging('HTTP')",
+            "SELECT count(*) FROM sessions",
+            "FROM duckdb_logs()",
+            "FROM duckdb_secrets()",
+            "FROM duckdb_secrets(redact = false)",
+            "SET allow_unredacted_secrets = true",
+            "FROM duckdb_settings()",
+            "EXPLAIN ANALYZE FROM sessions",
+            "SELECT sql FROM duckdb_views()",
+        ):
+            try:
+                said.append(str(connection.execute(sql).fetchall()))
+            except duckdb.Error as error:
+                said.append(str(error))
+    assert ("AWS4-HMAC-SHA256" in said[2]) == (reader == "httpfs")
+    assert "configuration has been locked" in said[5]
+    assert SECRET not in "".join(said)
 
 
 @pytest.mark.parametrize(
@@ -297,16 +406,12 @@ USEFUL = [
 
 
 @pytest.mark.parametrize(("sql", "rows"), USEFUL)
-@pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_useful_queries_pass(
-    published: Path, lake: dict[str, Any], kind: str, sql: str, rows: list[tuple[Any, ...]] | None
-) -> None:
+def test_useful_queries_pass(where: dict[str, Any], sql: str, rows: list[tuple[Any, ...]] | None) -> None:
     """The same on both kinds of output."""
-    where = lake if kind == "s3" else {"output": str(published)}
     assert rows is None or fetch(sql=sql, **where)[1] == rows
 
 
-def test_tables_are_the_same_on_a_folder_and_on_s3(published: Path, lake: dict[str, Any]) -> None:
+def test_tables_are_the_same_on_a_folder_and_on_s3(published: Path, lake: dict[str, Any], reader: str) -> None:
     """Names and types of all columns, whoever reads the files."""
     for table in ("sessions", "challenges", "bounding_boxes", "feedback", "runs", "rejects"):
         sql = f"SELECT column_name, column_type FROM (DESCRIBE {table})"

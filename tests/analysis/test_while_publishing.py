@@ -9,17 +9,21 @@ from datetime import timedelta
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import liveness_etl
 from liveness_etl import storage_s3
+from liveness_etl.analysis import httpfs
 from liveness_etl.analysis.facts import open_facts
 from liveness_etl.analysis.query import fetch
 from liveness_etl.errors import StoreError
 from liveness_etl.load import publish
 from liveness_etl.storage import LocalStore, Store
 from liveness_etl.storage_s3 import S3Store
+from liveness_etl.transform.tables import SESSIONS
+from tests.counting_proxy import counting
 from tests.landing_rows import DT, image, land, row
 
 DAYS = [DT + timedelta(days=number) for number in range(3)]
@@ -112,10 +116,10 @@ def test_an_open_file_of_a_folder_goes_on_as_the_old_version(folder_store: Local
     assert pq.read_table(folder_store.root / publish.table_path("sessions", DT), partitioning=None).num_rows == AFTER
 
 
-@pytest.mark.parametrize("store", ["moto", pytest.param("ceph", marks=pytest.mark.slow)], indirect=True)
-@pytest.mark.parametrize("reader", ["query", "report"])
+@pytest.mark.parametrize("store", ["moto arrow", pytest.param("ceph arrow", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("user", ["query", "report"])
 def test_a_large_object_that_is_replaced_fails_the_query_with_one_sentence(
-    store: Store, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, reader: str
+    store: Store, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
     """It is never read half old and half new; the same query again has the answer."""
     publish_up_to(store, BEFORE)
@@ -130,12 +134,51 @@ def test_a_large_object_that_is_replaced_fails_the_query_with_one_sentence(
     monkeypatch.setattr(storage_s3, "_WHOLE_BYTES", 1_000)  # what is larger is read in ranges
     monkeypatch.setattr(S3Store, "read_range", read_after_a_publish)
     sql = "SELECT count(*), count(DISTINCT run_id) FROM sessions"
-    read = {"query": lambda: fetch(store.uri, sql, **options), "report": lambda: count_facts(store, options)}[reader]
+    read = {"query": lambda: fetch(store.uri, sql, **options), "report": lambda: count_facts(store, options)}[user]
     with pytest.raises(StoreError, match="run this again") as caught:
         read()
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
     assert fetch(store.uri, sql, **options)[1] == [(AFTER * len(DAYS), 1)]
+
+
+def a_version(store: Store, confidence: float) -> None:
+    """A day whose file is as long as in any other version, page by page: read as the other one, it is no broken file,
+    but a wrong one."""
+    rows = [dict.fromkeys(SESSIONS.names) | {"session_id": f"{n:06d}", "attempts": 1} for n in range(20_000)]
+    texts = dict.fromkeys(("source", "region", "outcome", "run_id"), f"version {confidence}")
+    table = pa.Table.from_pylist([row | texts | {"confidence": confidence} for row in rows], SESSIONS)
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file, row_group_size=5_000, compression="none", use_dictionary=False)
+    store.put(publish.table_path("sessions", DT), file.getvalue().to_pybytes())
+
+
+@pytest.mark.parametrize("store", ["moto httpfs", pytest.param("ceph httpfs", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("columns", ["min(confidence), max(confidence)", "min(run_id), max(run_id)"])
+def test_httpfs_reads_one_version_of_an_object_or_fails_with_one_sentence(
+    store: Store, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    """Whichever of a query's requests the object is replaced before."""
+    monkeypatch.setitem(httpfs._SETTINGS, "http_retry_wait_ms", 1)
+    sql = f"SELECT {columns} FROM sessions"
+    a_version(store, 1.5)
+    with counting(options["endpoint_url"]) as server:
+        through = options | {"endpoint_url": server.url}
+        old = fetch(store.uri, sql, **through)[1]
+        requests = sum(request.endswith(".parquet") for request in server.seen)
+        assert requests > 4
+        first = len(server.seen) - requests + 1
+        ends = set()
+        for number in range(first, first + requests):
+            a_version(store, 1.5)
+            server.start(number, lambda: a_version(store, 7.5))
+            try:
+                ends.add(str(fetch(store.uri, sql, **through)[1]))
+            except StoreError as error:
+                ends.add(str(error).rpartition(": ")[2])
+        new = fetch(store.uri, sql, **through)[1]
+    assert old[0][0] == old[0][1] != new[0][0] == new[0][1]
+    assert ends == {str(new), "a publish or an erasure replaced it meanwhile, so run this again"}
 
 
 def test_a_new_day_is_seen_by_the_next_connection_and_on_a_folder_by_the_next_query(

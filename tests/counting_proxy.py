@@ -1,0 +1,79 @@
+"""A server in front of an S3 that counts what it passes on, and does something just before one of the requests."""
+
+import http.client
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+_OWN = ("connection", "content-length", "date", "server", "transfer-encoding")
+
+
+@dataclass
+class Counting:
+    """Where it listens, and the requests that came (`GET /bucket/key`) since `start`."""
+
+    url: str
+    seen: list[str] = field(default_factory=list)
+    _act_before: int = 0
+    _act: Callable[[], object] = lambda: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, act_before: int = 0, act: Callable[[], object] = lambda: None) -> None:
+        """Count from one again; the request of this number waits until `act` is done."""
+        self.seen, self._act_before, self._act = [], act_before, act
+
+    def note(self, request: str) -> None:
+        """A request has come."""
+        with self._lock:
+            self.seen.append(request)
+            if len(self.seen) == self._act_before:
+                self._act()
+
+
+@contextmanager
+def counting(endpoint_url: str, context: ssl.SSLContext | None = None) -> Iterator[Counting]:
+    """One in front of this address, over TLS as `localhost` with a `context`. It changes no header that is signed."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            proxied.note(f"{self.command} {self.path.partition('?')[0]}")
+            back = http.client.HTTPConnection(urlsplit(endpoint_url).netloc)
+            back.request(self.command, self.path, body, dict(self.headers.items()))
+            answer = back.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in _OWN:
+                    self.send_header(name, value)
+            length = answer.headers["Content-Length"] if self.command == "HEAD" else str(len(content))
+            self.send_header("Content-Length", length or "0")
+            self.end_headers()
+            self.wfile.write(content)
+            back.close()
+
+        do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass  # who does not trust it hangs up
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        scheme, host = ("https", "localhost") if context else ("http", "127.0.0.1")
+        proxied = Counting(f"{scheme}://{host}:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
+        thread.start()
+        yield proxied
+        server.shutdown()
+        thread.join()
