@@ -50,7 +50,9 @@ def find_access(client: Any, session: botocore.session.Session, bucket: str, buc
         raise Unusual(f"the bucket is in {bucket_region}, and {region} was asked")
     credentials = session.get_credentials()
     frozen = credentials.get_frozen_credentials() if credentials else None
-    if not (frozen and frozen.access_key and frozen.secret_key and _BUCKET.fullmatch(bucket)) or endpoint.path.strip("/"):
+    if not (frozen and frozen.access_key and frozen.secret_key and _BUCKET.fullmatch(bucket)) or endpoint.path.strip(
+        "/"
+    ):
         raise Unusual("the bucket, its endpoint or the credentials are of an unusual kind")
     return Access(
         host=endpoint.netloc,

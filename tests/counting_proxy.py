@@ -18,6 +18,8 @@ class Counting:
 
     url: str
     seen: list[str] = field(default_factory=list)
+    status_of_objects: int | None = None
+    """What every request for a Parquet file gets in place of its answer."""
     _act_before: int = 0
     _act: Callable[[], object] = lambda: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,6 +46,11 @@ def counting(endpoint_url: str, context: ssl.SSLContext | None = None) -> Iterat
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             proxied.note(f"{self.command} {self.path.partition('?')[0]}")
+            if proxied.status_of_objects and ".parquet" in self.path:
+                self.send_response(proxied.status_of_objects)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             back = http.client.HTTPConnection(urlsplit(endpoint_url).netloc)
             back.request(self.command, self.path, body, dict(self.headers.items()))
             answer = back.getresponse()

@@ -51,13 +51,13 @@ def connect(
             "autoload_known_extensions": False,
             "allow_persistent_secrets": False,
             "enable_external_file_cache": False,  # the system caches files, too, and not 24 kB of each small one
-            "http_proxy": "",  # else that of the environment, with its password, for every query to read
             "python_enable_replacements": False,
             "temp_directory": spill,
         }
     )
     weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET http_proxy = ''")  # else that of the environment, with its password, for a query to read
     hide_progress(connection)
     # DuckDB 1.5.5 fails with an internal error on min(dt): it takes the partition column for one of the file's.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
