@@ -50,10 +50,10 @@ def find_access(client: Any, session: botocore.session.Session, bucket: str, buc
         raise Unusual(f"the bucket is in {bucket_region}, and {region} was asked")
     credentials = session.get_credentials()
     frozen = credentials.get_frozen_credentials() if credentials else None
-    if not (frozen and frozen.access_key and frozen.secret_key and _BUCKET.fullmatch(bucket)) or endpoint.path.strip(
-        "/"
-    ):
-        raise Unusual("the bucket, its endpoint or the credentials are of an unusual kind")
+    if not (frozen and frozen.access_key and frozen.secret_key):
+        raise Unusual("the requests are not signed with a key")
+    if not _BUCKET.fullmatch(bucket) or endpoint.path.strip("/"):
+        raise Unusual("the bucket or its endpoint is of an unusual kind")
     return Access(
         host=endpoint.netloc,
         is_secure=endpoint.scheme == "https",

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import botocore.session
 import duckdb
@@ -152,7 +153,7 @@ def test_an_authority_of_the_users_own_is_trusted_and_no_other(
             assert connection.execute(COUNT).fetchall() == ALL
         monkeypatch.setattr("liveness_etl.storage_s3_access._ca_file", lambda _: str(botocore_authorities()))
         secure.start()
-        with pytest.raises(Unavailable, match="S3 did not answer.*SSL"):
+        with pytest.raises(Unavailable, match=r"S3 did not answer \(SSL "):
             fetch(sql=COUNT, **output | {"endpoint_url": secure.url})
         assert not [request for request in secure.seen if request.endswith(".parquet")]
 
@@ -303,10 +304,10 @@ def test_service_that_is_gone_is_one_sentence(output: dict[str, Any]) -> None:
     assert str(told).endswith("); check the network and the endpoint")
 
 
-def test_a_thousand_partitions_are_not_opened_to_connect(s3: Any, bucket: str, s3_endpoint: str) -> None:
-    """Views over a history of three years cost a listing; a day's results cost that day's files."""
+def test_a_year_of_partitions_is_not_opened_to_connect(s3: Any, bucket: str, s3_endpoint: str) -> None:
+    """Views over it cost a listing; a day's results cost that day's files."""
     store = S3Store(f"s3://{bucket}/output", s3)
-    days = [DT + timedelta(days=number) for number in range(1000)]
+    days = [DT + timedelta(days=number) for number in range(365)]
     land(store, [row(1), row(2)])
     publish.publish_partition(store, DT)
     with ThreadPoolExecutor(8) as pool:
@@ -315,7 +316,7 @@ def test_a_thousand_partitions_are_not_opened_to_connect(s3: Any, bucket: str, s
         assert not [request for request in server.seen if request.endswith(".parquet")]
         server.start()
         assert connection.execute(f"SELECT count(*) FROM results WHERE dt = '{DT}'").fetchall() == [(2,)]
-        assert {request.partition("/dt=")[2] for request in server.seen} == {f"{DT}/part-00000.parquet"}
+        assert {unquote(request).partition("/dt=")[2] for request in server.seen} == {f"{DT}/part-00000.parquet"}
 
 
 def test_the_package_says_how_it_reads_s3(output: dict[str, Any]) -> None:

@@ -252,3 +252,14 @@ def test_another_duckdb_than_the_one_that_was_closed(
     examined = doctor("--output", tmp_path)
     assert examined.status("DuckDB") == "fail"
     assert examined.findings["DuckDB"]["mend"].startswith("pip install 'duckdb==")
+
+
+def test_duckdb_says_how_it_reads_s3(doctor: Doctor, moto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra, or what to install; a folder needs neither."""
+    bucket = new_bucket(moto)
+    examined = doctor("--output", f"s3://{bucket}/liveness")
+    assert examined.findings["DuckDB"]["what"].endswith(" opens the tables, on S3 with httpfs")
+    monkeypatch.setattr(machine, "extension_file", lambda: None)
+    examined = doctor("--output", f"s3://{bucket}/liveness")
+    assert examined.status("DuckDB") == "ok"
+    assert "without httpfs: pip install 'liveness-etl[s3-query]' makes" in examined.findings["DuckDB"]["what"]
