@@ -154,9 +154,7 @@ def test_wheel_holds_the_package_alone(wheel: Path) -> None:
     pages = {f"liveness_etl/analysis/page.{kind}" for kind in ("html", "css", "js")}
     assert pages | {"liveness_etl/py.typed"} <= set(names)
     core = [need for need in told.get_all("Requires-Dist", []) if "extra ==" not in need]
-    assert not [
-        need for need in core if need.startswith(("pandas", "distributed", "vl-convert", "pytest"))
-    ]
+    assert not [need for need in core if need.startswith(("pandas", "distributed", "vl-convert", "pytest"))]
     assert {"all", "dask", "notebook", "pandas", "report", "s3-query"} <= set(told.get_all("Provides-Extra", []))
 
 

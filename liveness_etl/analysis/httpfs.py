@@ -110,6 +110,8 @@ def _sign(connection: duckdb.DuckDBPyConnection, access: "Access", scope: str) -
 def read_error(error: duckdb.Error) -> StoreError | None:
     """An error of httpfs's as one sentence; None for any other."""
     said = str(error)
+    if not isinstance(error, duckdb.IOException) and "HTTP Error:" not in said:
+        return None
     status = re.search(r"\bHTTP (\d{3})\b", said)
     file = re.search(r"s3://[^'\"]+", said)
     if "ETag on reading file" in said or (status and status[1] in ("404", "416")):
