@@ -357,9 +357,9 @@ def test_people_on_both_sides_of_the_cut_are_said_to_be_left_out(
 
 
 def test_report_on_s3_is_that_on_a_folder(
-    tmp_path: Path, s3_store: S3Store, s3_endpoint: str, sessions: list[dict[str, Any]]
+    tmp_path: Path, s3_store: S3Store, s3_endpoint: str, reader: str, sessions: list[dict[str, Any]]
 ) -> None:
-    """Figure by figure."""
+    """Figure by figure, through either reader."""
     write_tables(tmp_path, [made for made in sessions if made["dt"] > DAY - timedelta(days=4)])
     write_run(tmp_path, "run-1", datetime(DAY.year, DAY.month, DAY.day, 23, tzinfo=UTC))
     for file in tmp_path.rglob("*.parquet"):
