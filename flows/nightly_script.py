@@ -28,32 +28,34 @@ import httpx
 import typer
 from nightly import nightly
 from nightly_alarms import IncompleteRun
-from nightly_signals import SIGNALS, leave_at_once
+from nightly_signals import leave_at_once
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 
-from liveness_etl import cli, display, logs
+from liveness_etl import cli_options as options
+from liveness_etl import display, logs
 from liveness_etl.errors import LivenessError, UsageError
 from liveness_etl.run_report import RunReport
 from liveness_etl.settings import ENV_PREFIX
+from liveness_etl.signals import SIGNALS
 
 
 def main(
-    manifest: cli.ManifestArgument = None,
-    output: cli.OutputOption = None,
+    manifest: options.ManifestArgument = None,
+    output: options.OutputOption = None,
     date: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD|today|yesterday", help="Partition of ids without created_at.")
     ] = None,
-    config: cli.ConfigOption = None,
-    endpoint_url: cli.EndpointOption = None,
-    allow_endpoint: cli.AllowOption = None,
-    region: cli.RegionOption = None,
-    max_tps: cli.TpsOption = None,
-    share: cli.ShareOption = 1.0,
-    ask_again: cli.AgainOption = None,
+    config: options.ConfigOption = None,
+    endpoint_url: options.EndpointOption = None,
+    allow_endpoint: options.AllowOption = None,
+    region: options.RegionOption = None,
+    max_tps: options.TpsOption = None,
+    share: options.ShareOption = 1.0,
+    ask_again: options.AgainOption = None,
     demo: Annotated[bool, typer.Option("--demo", help="Run against the built-in local Rekognition.")] = False,
     sessions: Annotated[int, typer.Option(min=1, help="With --demo: how many.")] = 2000,
-    quiet: cli.QuietOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Run the flow liveness-nightly here, with a temporary server of Prefect's own unless PREFECT_API_URL is set."""
     parameters: dict[str, Any] = {

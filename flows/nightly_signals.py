@@ -1,47 +1,25 @@
 """What SIGINT and SIGTERM do to a flow run: drain it. No Prefect here, but for the server that it may have started."""
 
 import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NoReturn
 
-from liveness_etl import logs
+from liveness_etl import signals
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_SECONDS = 9.5
 """From the first signal to the end of the process, at most. The sweeps' drain_seconds are 8."""
 
 
-@contextmanager
-def draining() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event. A second one ends the process at once, and so does the end of STOP_SECONDS:
-    publishing or a dead Prefect server could take longer, and neither needs to be waited for.
+def draining() -> AbstractContextManager[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets. A second one ends the process at once, and so does the end of
+    STOP_SECONDS: publishing or a dead Prefect server could take longer, and neither needs to be waited for.
 
     Entered inside the flow, over Prefect's own handler, which would drop what is in flight. A flow that does not run
     in the main thread hears no signals.
     """
-    stop, heard = threading.Event(), False
-
-    def on_signal(number: int, frame: object) -> None:
-        nonlocal heard
-        if heard:
-            leave_at_once()
-        heard = True
-        stop.set()
-        signal.signal(signal.SIGALRM, on_signal)
-        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
-        logs.say_in_a_signal("stopping: finishing what is in flight, then landing it (again to stop at once)")
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, on_signal) for number in SIGNALS} if in_main_thread else {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return signals.draining(STOP_SECONDS, leave_at_once)
 
 
 def leave_at_once() -> NoReturn:

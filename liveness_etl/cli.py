@@ -32,8 +32,9 @@ from liveness_etl.cli_options import (
     TpsOption,
     VerboseOption,
 )
-from liveness_etl.cli_runs import alarmed, draining, follow_shown, run_shown, signalled, write_summary
+from liveness_etl.cli_runs import alarmed, drained, follow_shown, run_shown, write_summary
 from liveness_etl.errors import LivenessError, UsageError
+from liveness_etl.signals import signalled
 
 if TYPE_CHECKING:
     from liveness_etl.job import Job
@@ -191,7 +192,7 @@ def import_answers(
     job = Job("import", import_command.name_of_all(files), settings, sources, _date("--date", run_date))
     options = {} if quiet else {"progressed": import_command.answers_done()}
     logs.about(run_id=job.run_id)
-    with draining() as stop, alarmed(job, stop):
+    with drained() as stop, alarmed(job, stop):
         report = importing.import_answers(job, files, source=source, stop=stop, **options)
     import_command.show_imported(settings.output.uri or "", report)
     alarms.ended(job, report.row)

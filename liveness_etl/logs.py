@@ -99,8 +99,8 @@ def say(line: str, level: int = logging.INFO, *, source: str | None = None) -> N
         print(line, file=sys.stderr)
 
 
-def say_in_a_signal(line: str) -> None:
-    """As `say`, where no lock may be waited for."""
+def say_at_once(line: str) -> None:
+    """As `say`, without waiting for anybody's lock."""
     if is_json():
         record = _log.makeRecord(_PACKAGE, logging.WARNING, "", 0, line, (), None)
         os.write(2, (JsonLines().format(record) + "\n").encode())

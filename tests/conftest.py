@@ -23,12 +23,12 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = turns.in_order(items)
+    items[:] = turns.arrange(items)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+    with turns.turn(turns.is_alone(item)):
         return (yield)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+_RUN = "PYTEST_XDIST_TESTRUNUID"
+
 # Those that take longest, in minutes, begin first: a worker that starts one of them last would be alone with it.
 LONGEST = (
     "test_install.py",
@@ -33,21 +35,31 @@ LONGEST = (
 )
 
 
-def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The files that take longest first, else as they were."""
+def arrange(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Each file a group, which one worker takes whole: the files that take longest, the others as they were; then the
+    tests that run alone, which would keep the other workers waiting in between."""
     root = Path(__file__).parent
 
     def rank(item: pytest.Item) -> int:
         file = item.path.relative_to(root).as_posix()
+        group = "alone" if is_alone(item) else item.path.stem
+        if _RUN in os.environ:  # else -k would take its name for a test's
+            item.add_marker(pytest.mark.xdist_group(group))
+        if group == "alone":
+            return len(LONGEST) + 1
         return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
     return sorted(items, key=rank)
 
 
+def is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
 @contextlib.contextmanager
 def turn(alone: bool) -> Iterator[None]:
     """Run beside others, or alone. Without workers there is nobody to wait for."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    run = os.environ.get(_RUN)
     if run is None:
         yield
         return

@@ -13,7 +13,7 @@ from tests.crash.mishaps import Stalled
 from tests.crash.scenario import Case, Open, check_completed, check_killed, runs_since
 from tests.running import SUCCEEDING, ids, wait_until, write_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 LIMIT_SECONDS = 10.0
 
@@ -92,6 +92,7 @@ def test_a_signal_while_publishing_leaves_the_other_partitions_to_the_next_run(o
         check_completed(case, case.run(), landed, answered)
 
 
+@pytest.mark.alone
 def test_a_second_signal_does_not_wait_for_a_publish_that_stalls(outputs: Mapping[str, Open]) -> None:
     """The first one would wait for ten seconds, the second one ends it at once."""
     with outputs["new folder"]("twice") as case:

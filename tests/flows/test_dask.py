@@ -166,7 +166,6 @@ def test_slice_that_dask_gives_up_on_is_left_to_the_next_run(
     assert set(landed.values()) == {1}
 
 
-@pytest.mark.alone
 def test_ctrl_c_drains_the_workers(tmp_path: Path, endpoint: str) -> None:
     """SIGINT to all processes, as a terminal sends it: every answer is landed and counted, exit code 3."""
     manifest, output = write_manifest(tmp_path / "manifest.csv", ids(3000)), tmp_path / "output"
