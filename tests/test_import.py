@@ -88,7 +88,12 @@ def write_copies(
 
 
 def do_import(
-    output: Path | str, *files: Path | str, endpoint_url: str | None = None, stop: Any = None, **overrides: object
+    output: Path | str,
+    *files: Path | str,
+    endpoint_url: str | None = None,
+    stop: Any = None,
+    progressed: Any = lambda counts: None,
+    **overrides: object,
 ) -> ImportReport:
     """An import of files into one source's output, overrides are settings."""
     changed = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -96,7 +101,7 @@ def do_import(
         None, {"output.uri": str(output), "output.endpoint_url": endpoint_url} | changed, environ={}
     )
     job = Job("import", str(files[0]), settings, settings.sources_or_default("us-east-1"), DT)
-    return import_answers(job, [str(file) for file in files], stop=stop)
+    return import_answers(job, [str(file) for file in files], stop=stop, progressed=progressed)
 
 
 def published(output: Path, **overrides: object) -> dict[str, list[dict[str, Any]]]:
@@ -388,9 +393,9 @@ def test_output_that_cannot_be_written_is_said(
     copies, stop = write_copies(tmp_path / "copies.jsonl", answers), threading.Event()
     output.mkdir()
     (output / "landing").write_text("in the way")
-    threading.Timer(1.0, stop.set).start()  # without it the output is given a minute
     with pytest.raises(StoreError, match="import the same files again"):
-        do_import(output, copies, stop=stop)
+        # Without the stop the output is given a minute.
+        do_import(output, copies, stop=stop, progressed=lambda _: threading.Timer(1.0, stop.set).start())
     assert [run["completed"] for run in read_rows(output, "runs")] == [False]
     assert list(state_home.rglob("*.parquet"))
     (output / "landing").unlink()

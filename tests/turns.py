@@ -1,4 +1,4 @@
-"""Who runs when several workers run tests beside each other (`pytest -n 3`).
+"""Who runs when several workers run tests beside each other (`pytest -n 2`).
 
 A test marked `alone` holds the program to a clock. It waits until no other test runs, and all others wait for it.
 """
@@ -36,15 +36,16 @@ LONGEST = (
 
 
 def arrange(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Each file a group, which one worker takes whole: the files that take longest, the others as they were; then the
+    """With workers, each file a group, which one worker takes whole: the files that take longest, the others as they were; then the
     tests that run alone, which would keep the other workers waiting in between."""
+    if _RUN not in os.environ:
+        return items
     root = Path(__file__).parent
 
     def rank(item: pytest.Item) -> int:
         file = item.path.relative_to(root).as_posix()
         group = "alone" if is_alone(item) else item.path.stem
-        if _RUN in os.environ:  # else -k would take its name for a test's
-            item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group))
         if group == "alone":
             return len(LONGEST) + 1
         return LONGEST.index(file) if file in LONGEST else len(LONGEST)
