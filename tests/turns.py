@@ -36,8 +36,8 @@ LONGEST = (
 
 
 def arrange(items: list[pytest.Item]) -> list[pytest.Item]:
-    """With workers, each file a group, which one worker takes whole: the files that take longest, the others as they were; then the
-    tests that run alone, which would keep the other workers waiting in between."""
+    """With workers, each file is a group, which one of them takes whole: the files that take longest, the others as
+    they were; then the tests that run alone, which would keep the other workers waiting in between."""
     if _RUN not in os.environ:
         return items
     root = Path(__file__).parent
