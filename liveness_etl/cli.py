@@ -210,7 +210,7 @@ def query(
     """Query the tables with SQL, each of them as a view of its name."""
     from liveness_etl.analysis.query import run_query
 
-    settings = _settings(config, output, None, True, False, None)
+    settings = _settings(config, output, None, False, False, None)
     run_query(
         settings.output,
         sql,

@@ -18,6 +18,7 @@ import pytest
 import typer
 
 from liveness_etl import pipeline
+from liveness_etl.analysis import httpfs
 from liveness_etl.cli import app, main
 from liveness_etl.load.lease import held_leases
 from liveness_etl.local import LocalRekognition
@@ -458,6 +459,12 @@ def test_query_over_s3_reads_the_output_alone(
     assert json.loads(cli("query", "SELECT count(*) AS n FROM rejects", "--format", "json").out) == [{"n": 0}]
     for place in (manifest, "s3://another-bucket/x.csv"):
         assert cli("query", f"SELECT * FROM read_csv('{place}')").code == 2
+    assert cli("query", sql).err == ""
+    monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
+    httpfs._say_once.cache_clear()
+    without_extra = cli("query", sql, "--format", "json")
+    assert json.loads(without_extra.out) == [{"n": 20, "dt": "2026-03-01"}]
+    assert "pip install 'liveness-etl[s3-query]'" in without_extra.err
 
 
 # Bad input: one clear sentence, the contract's exit code, nothing half-written
