@@ -33,7 +33,7 @@ def draining(inside: str, after: str = "", seconds: float = 60.0) -> Iterator["s
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_sets_the_event(number: signal.Signals) -> None:
     """And says what it does."""
-    with draining("stop.wait()") as process:
+    with draining("stop.wait(); time.sleep(1)") as process:  # it says so after the event is set
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (7, "drained\n")
