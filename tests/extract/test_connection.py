@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from http.client import parse_headers
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
@@ -184,12 +185,15 @@ def test_a_closed_client_keeps_no_connection() -> None:
 
     class Server(StreamRequestHandler):
         def handle(self) -> None:
-            self.request.recv(65536)
+            self.rfile.readline()
+            asked = parse_headers(self.rfile)
+            self.rfile.read(int(asked["content-length"]))
             self.wfile.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}")
-            self.request.recv(65536)
+            self.rfile.read(1)
             left.set()
 
     with ThreadingTCPServer(("127.0.0.1", 0), Server) as server:
+        server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         session, url = open_session(region="us-east-1", profile=None), f"http://127.0.0.1:{server.server_address[1]}"
         client = rekognition_client(session, endpoint_url=url, connections=1, timeout_seconds=5)
@@ -197,5 +201,6 @@ def test_a_closed_client_keeps_no_connection() -> None:
             fetch_with(client)(ONE)
         kept = not left.wait(0.2)
         client.close()
-        assert (kept, left.wait(5)) == (True, True)
+        gone = left.wait(5)
         server.shutdown()
+    assert (kept, gone) == (True, True)
