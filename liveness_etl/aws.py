@@ -1,6 +1,7 @@
 """What all AWS clients of this program have in common: whom they talk to, and what their SDK must not log."""
 
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,6 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 import boto3
 import botocore.config
 import botocore.exceptions
+from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.utils import get_environ_proxies
 
 from liveness_etl.endpoints import check_endpoint
 from liveness_etl.errors import UsageError
@@ -61,6 +64,18 @@ def check_found_endpoint(client: Any) -> None:
             f"the endpoint of {client.meta.service_model.service_name} in AWS_ENDPOINT_URL or the AWS profile "
             f"{str(error).partition('; ')[0]}; if this one is meant, set endpoint_url in the configuration instead"
         ) from None
+
+
+def ca_bundle_or_default(ca_bundle: str | None) -> str:
+    """The file or folder of trusted authorities: what AWS_CA_BUNDLE or the AWS profile names (`ca_bundle`), else
+    REQUESTS_CA_BUNDLE, else botocore's own."""
+    return ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True))
+
+
+def proxies_for(endpoint_url: str) -> ProxyConfiguration:
+    """What the environment names as proxy of an address, as botocore finds it; none for plain http, which only
+    loopback has."""
+    return ProxyConfiguration(get_environ_proxies(endpoint_url) if endpoint_url.startswith("https://") else {})
 
 
 def why_unreachable(endpoint_url: str, timeout_seconds: float) -> str | None:

@@ -46,6 +46,11 @@ def open_engine(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConn
             raise Stopped("stopped while planning") from None
 
 
+def sql_text(value: str) -> str:
+    """A text in SQL, where a parameter cannot stand."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def hide_progress(connection: duckdb.DuckDBPyConnection) -> None:
     """No progress bar of DuckDB's. In a notebook it has none without ipywidgets, and fails to be told so."""
     with contextlib.suppress(duckdb.InvalidInputException):

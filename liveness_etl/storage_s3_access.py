@@ -1,6 +1,5 @@
 """How S3 is reached and signed for, told to a reader that is not boto3: as botocore has found it."""
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import botocore.session
-from botocore.httpsession import ProxyConfiguration, get_cert_path
-from botocore.utils import get_environ_proxies
+
+from liveness_etl.aws import ca_bundle_or_default, proxies_for
 
 # Elsewhere botocore puts the bucket into the path, not before the host.
 _AWS: Final = re.compile(r"s3[a-z0-9.-]*\.amazonaws\.(com|com\.cn|eu)")
@@ -68,17 +67,14 @@ def find_access(client: Any, session: botocore.session.Session, bucket: str, buc
 
 
 def _ca_file(session: botocore.session.Session) -> str:
-    found = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True))
+    found = ca_bundle_or_default(session.get_config_variable("ca_bundle"))
     if Path(found).is_dir():
         raise Unusual("the CA bundle is a folder")
-    return str(found)
+    return found
 
 
 def _proxy_url(endpoint_url: str) -> str | None:
-    """Plain http, which only loopback has, takes none (`aws.make_client`)."""
-    if not endpoint_url.startswith("https://"):
-        return None
-    found: str | None = ProxyConfiguration(get_environ_proxies(endpoint_url)).proxy_url_for(endpoint_url)
+    found: str | None = proxies_for(endpoint_url).proxy_url_for(endpoint_url)
     if found is not None and not re.fullmatch(r"http://[^@]+", found):
         raise Unusual("the proxy wants TLS or a password")
     return found

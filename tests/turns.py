@@ -40,17 +40,16 @@ def arrange(items: list[pytest.Item]) -> list[pytest.Item]:
     they were; then the tests that run alone, which would keep the other workers waiting in between."""
     if _RUN not in os.environ:
         return items
-    root = Path(__file__).parent
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("alone" if is_alone(item) else item.path.stem))
+    return sorted(items, key=_rank)
 
-    def rank(item: pytest.Item) -> int:
-        file = item.path.relative_to(root).as_posix()
-        group = "alone" if is_alone(item) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-        if group == "alone":
-            return len(LONGEST) + 1
-        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
-    return sorted(items, key=rank)
+def _rank(item: pytest.Item) -> int:
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    if is_alone(item):
+        return len(LONGEST) + 1
+    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
 
 def is_alone(item: pytest.Item) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
+from liveness_etl.engine import sql_text
 from liveness_etl.errors import StoreError, Unavailable
 from liveness_etl.storage import Store
 
@@ -82,7 +83,7 @@ def _say_once(why: str) -> None:
 
 
 def _load(connection: duckdb.DuckDBPyConnection, file: Path, access: "Access") -> None:
-    connection.execute(f"LOAD {text(str(file))}")
+    connection.execute(f"LOAD {sql_text(str(file))}")
     names = connection.execute("SELECT name FROM duckdb_settings() WHERE starts_with(name, 's3_')").fetchall()
     for (name,) in names:  # httpfs has put AWS_SECRET_ACCESS_KEY and others there, for every query to read
         connection.execute(f"RESET {name}")
@@ -103,7 +104,7 @@ def _sign(connection: duckdb.DuckDBPyConnection, access: "Access", scope: str) -
     }
     if access.token:
         options["SESSION_TOKEN"] = access.token
-    given = ", ".join(f"{name} {text(value)}" for name, value in options.items())
+    given = ", ".join(f"{name} {sql_text(value)}" for name, value in options.items())
     connection.execute(f"CREATE SECRET output (TYPE s3, PROVIDER config, USE_SSL {access.is_secure}, {given})")
 
 
@@ -127,8 +128,3 @@ def read_error(error: duckdb.Error) -> StoreError | None:
     if failed := re.search(r"Error: (.+?) error for HTTP [A-Z]+ to '", said):
         return Unavailable(f"{_CANNOT}S3 did not answer ({failed[1]}); check the network and the endpoint")
     return None
-
-
-def text(value: str) -> str:
-    """A text in SQL."""
-    return "'" + value.replace("'", "''") + "'"

@@ -15,7 +15,7 @@ from typing import Any, Final
 import duckdb
 
 from liveness_etl.analysis import httpfs
-from liveness_etl.analysis.table_views import RECORDS, UNLISTED, find_files, make_view
+from liveness_etl.analysis.table_views import UNLISTED, find_files, make_view
 from liveness_etl.analysis.views import results_sql
 from liveness_etl.engine import hide_progress
 from liveness_etl.errors import StoreError, UsageError
@@ -69,14 +69,11 @@ def connect(
     if len(denied) == len(SCHEMAS):
         raise denied[0]
     by_itself = httpfs.open_s3(connection, store)
-    for table, files in found.items():
-        make_view(connection, store, table, files, by_itself)
+    urls = [url for table, files in found.items() for url in make_view(connection, store, table, files, by_itself)]
     connection.execute(f"CREATE VIEW results AS {results_sql('duckdb', attributes, session_ttl_seconds)}")
     if not store.uri.startswith("s3://"):
         connection.execute("SET allowed_directories = $1", [[f"{store.uri}/{table}/" for table in SCHEMAS]])
-    elif by_itself:
-        listed = [files for table, files in found.items() if table not in RECORDS and not isinstance(files, StoreError)]
-        urls = [store.uri_of(file.path) for files in listed for file in files]
+    elif urls:
         connection.execute("SET allowed_paths = $1", [urls])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -7,12 +7,12 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from liveness_etl.analysis import httpfs
+from liveness_etl.engine import sql_text
 from liveness_etl.errors import StoreError
 from liveness_etl.storage import Entry, Store
 from liveness_etl.transform.tables import SCHEMAS
 
-RECORDS: Final = ("runs", "rejects")
+_RECORDS: Final = ("runs", "rejects")
 """One small file a run: read at once each, where httpfs would ask for each three times."""
 
 UNLISTED: Final = "cannot query: "
@@ -30,7 +30,7 @@ def find_files(store: Store, table: str) -> list[Entry] | StoreError:
 
 def _name(table: str) -> str:
     """How the paths of a table's files end."""
-    return ".parquet" if table in RECORDS else "part-00000.parquet"
+    return ".parquet" if table in _RECORDS else "part-00000.parquet"
 
 
 def _is_listed_by_duckdb(store: Store) -> bool:
@@ -39,38 +39,42 @@ def _is_listed_by_duckdb(store: Store) -> bool:
 
 def make_view(
     connection: duckdb.DuckDBPyConnection, store: Store, table: str, files: list[Entry] | StoreError, by_itself: bool
-) -> None:
-    """`by_itself`: DuckDB reads S3 through httpfs, else through Arrow."""
+) -> list[str]:
+    """Returns the addresses on S3 that DuckDB has to open for it: `by_itself`, so through httpfs, or else none, where
+    it reads S3 through Arrow."""
     if isinstance(files, StoreError):  # raised when it is read
-        says = httpfs.text(f"{UNLISTED}{files}")
-        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE error({says})")
+        says = sql_text(f"{UNLISTED}{files}")
+        connection.execute(f"CREATE VIEW {table} AS {_no_rows(connection, table)} WHERE error({says})")
     elif not files:
-        connection.execute(f"CREATE VIEW {table} AS {_no_rows(table)} WHERE false")
+        connection.execute(f"CREATE VIEW {table} AS {_no_rows(connection, table)} WHERE false")
     elif _is_listed_by_duckdb(store):
-        pattern = httpfs.text(f"{store.uri}/{table}/dt=*/{'*' if table in RECORDS else ''}{_name(table)}")
+        pattern = sql_text(f"{store.uri}/{table}/dt=*/{'*' if table in _RECORDS else ''}{_name(table)}")
         connection.execute(
-            f"CREATE VIEW {table} AS {_unopened(table, pattern)}"
-            if table in RECORDS
+            f"CREATE VIEW {table} AS {_unopened(connection, table, pattern)}"
+            if table in _RECORDS
             else f"CREATE VIEW {table} AS SELECT * FROM read_parquet({pattern}, "
             "hive_partitioning = true, hive_types = {'dt': DATE})"
         )
-    elif by_itself and table not in RECORDS:
-        urls = ", ".join(httpfs.text(store.uri_of(entry.path)) for entry in files)
-        connection.execute(f"CREATE VIEW {table} AS {_unopened(table, f'[{urls}]')}")
+    elif by_itself and table not in _RECORDS:
+        urls = [store.uri_of(entry.path) for entry in files]
+        listed = f"[{', '.join(map(sql_text, urls))}]"
+        connection.execute(f"CREATE VIEW {table} AS {_unopened(connection, table, listed)}")
+        return urls
     else:
         from liveness_etl.analysis.objects import open_dataset  # pyarrow.dataset takes a quarter of a second to import
 
         connection.register(table, open_dataset(store, files, SCHEMAS[table]))
+    return []
 
 
-def _unopened(table: str, files: str) -> str:
+def _unopened(connection: duckdb.DuckDBPyConnection, table: str, files: str) -> str:
     """Many files, perhaps half a million: none is opened before the query, and then only those of its days.
 
     DuckDB would open one or all of them to find out their columns; told these, it cannot tell `dt` by itself.
     """
     columns = ", ".join(
         f"'{name}': {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}"
-        for name, kind in _kinds(SCHEMAS[table]).items()
+        for name, kind in _kinds(connection, SCHEMAS[table]).items()
     )
     return (
         "SELECT * EXCLUDE (filename), try_cast(regexp_extract(filename, '/dt=([^/]*)/[^/]*$', 1) AS DATE) AS dt "
@@ -78,13 +82,12 @@ def _unopened(table: str, files: str) -> str:
     )
 
 
-def _no_rows(table: str) -> str:
-    kinds = _kinds(SCHEMAS[table].append(pa.field("dt", pa.date32())))
+def _no_rows(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    kinds = _kinds(connection, SCHEMAS[table].append(pa.field("dt", pa.date32())))
     return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in kinds.items())
 
 
-def _kinds(schema: pa.Schema) -> dict[str, str]:
+def _kinds(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
     """The columns with their types in DuckDB's words."""
-    with duckdb.connect() as typed:
-        empty = typed.from_arrow(schema.empty_table())
-        return dict(zip(empty.columns, map(str, empty.types), strict=True))
+    empty = connection.from_arrow(schema.empty_table())
+    return dict(zip(empty.columns, map(str, empty.types), strict=True))

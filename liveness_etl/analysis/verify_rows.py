@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.analysis.findings import EXAMPLES, Finding, finding
+from liveness_etl.engine import sql_text
 from liveness_etl.load.publish import table_path
 from liveness_etl.transform.tables import SCHEMAS
 
@@ -54,7 +55,7 @@ class TableFile:
 
 def parquet_sql(*paths: Path) -> str:
     """These files as a table of DuckDB's."""
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    listed = ", ".join(sql_text(str(path)) for path in paths)
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
 
 

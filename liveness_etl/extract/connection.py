@@ -1,15 +1,13 @@
 """The connections to one endpoint: urllib3's pool alone, since botocore's layer around it costs a tenth of a call."""
 
-import os
 import socket
 import ssl
 from pathlib import Path
 from typing import Any, Final
 
 import urllib3
-from botocore.httpsession import ProxyConfiguration, get_cert_path
-from botocore.utils import get_environ_proxies
 
+from liveness_etl.aws import ca_bundle_or_default, proxies_for
 from liveness_etl.errors import UsageError
 
 _OPTIONS: Final = [
@@ -23,8 +21,7 @@ def open_pool(
 ) -> urllib3.HTTPConnectionPool:
     """A pool that keeps as many connections, over the proxy that the environment names for https, if any.
 
-    `ca_bundle` is what AWS_CA_BUNDLE or the AWS profile names; else it is REQUESTS_CA_BUNDLE, else botocore's own.
-    Plain http, which only loopback has, takes no proxy. Raises UsageError.
+    `ca_bundle` is what AWS_CA_BUNDLE or the AWS profile names (see `aws.ca_bundle_or_default`). Raises UsageError.
     """
     options: dict[str, Any] = {
         "maxsize": connections,
@@ -33,11 +30,9 @@ def open_pool(
     }
     manager = urllib3.PoolManager(**options)
     if endpoint_url.startswith("https://"):
-        options["ssl_context"] = _trusting(
-            ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True))
-        )
+        options["ssl_context"] = _trusting(ca_bundle_or_default(ca_bundle))
         manager = urllib3.PoolManager(**options)
-        proxies = ProxyConfiguration(get_environ_proxies(endpoint_url))
+        proxies = proxies_for(endpoint_url)
         if proxy_url := proxies.proxy_url_for(endpoint_url):
             manager = urllib3.ProxyManager(proxy_url, proxy_headers=proxies.proxy_headers_for(proxy_url), **options)
     return manager.connection_from_url(endpoint_url)

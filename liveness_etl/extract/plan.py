@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liveness_etl.engine import sql_text
 from liveness_etl.errors import ManifestError
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.planned import ALIVE, EXPIRED, UNKNOWN
@@ -163,7 +164,7 @@ def unfinished_files(engine: duckdb.DuckDBPyConnection, ends: Sequence[int]) -> 
 def _take_lines(
     engine: duckdb.DuckDBPyConnection, chunks: Iterable[tuple[pa.RecordBatch, int, int]], options: PlanOptions
 ) -> tuple[int, int]:
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in options.regions)
+    names = ", ".join(map(sql_text, options.regions))
     engine.execute(f"CREATE TYPE source AS ENUM ({names})")  # a byte or two an id
     engine.execute("CREATE TABLE lines (session_id UUID, created_ms BIGINT, source source, dt DATE, line BIGINT)")
     if options.attributes:

@@ -56,12 +56,13 @@ def without_arrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate authority, and what a server needs to speak TLS as `localhost` with its word."""
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a server needs to speak TLS as `localhost`, by the word of an authority that AWS_CA_BUNDLE names."""
     file, server_file = make_certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server_file)
-    return file, context
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
+    return context
 
 
 def test_it_is_loaded_out_of_its_wheel(tmp_path: Path) -> None:
@@ -141,12 +142,10 @@ def test_objects_under_a_kms_key_are_read(s3: Any, s3_endpoint: str, s3_store: S
 
 @pytest.mark.usefixtures("without_arrow")
 def test_an_authority_of_the_users_own_is_trusted_and_no_other(
-    output: dict[str, Any], authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+    output: dict[str, Any], trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As botocore takes it; httpfs by itself would have trusted anybody."""
-    file, context = authority
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
-    with counting(output["endpoint_url"], context) as secure:
+    with counting(output["endpoint_url"], trusted) as secure:
         assert fetch(sql=COUNT, **output | {"endpoint_url": secure.url})[1] == ALL
         with connect(**output | {"endpoint_url": secure.url}) as connection:
             assert connection.execute(COUNT).fetchall() == ALL
@@ -164,17 +163,15 @@ def botocore_authorities() -> Path:
 
 @pytest.mark.usefixtures("without_arrow")
 def test_https_goes_through_the_proxy_of_the_environment_and_loopback_does_not(
-    output: dict[str, Any], authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+    output: dict[str, Any], trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As botocore's own calls do; whatever HTTP_PROXY says, plain http takes none."""
-    file, context = authority
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
     monkeypatch.delenv("NO_PROXY", raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     seen: list[bytes] = []
     with (
-        counting(output["endpoint_url"], context) as secure,
+        counting(output["endpoint_url"], trusted) as secure,
         relaying(int(secure.url.rpartition(":")[2]), seen=seen) as proxy,
     ):
         with monkeypatch.context() as proxied:
