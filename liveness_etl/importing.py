@@ -35,7 +35,7 @@ from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job, image_places, inputs_for, keep_images, manifest_options, open_output, source_region
 from liveness_etl.load import records, rewrite
 from liveness_etl.load.images import erase_images
-from liveness_etl.load.landing_writer import LandingWriter
+from liveness_etl.load.landing_writer import LandingWriter, hurry_after
 from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.pipeline import MANY_PARTS
 from liveness_etl.run_report import started_row
@@ -163,7 +163,7 @@ def _land(
             writer.land(copy.ask.dt, row)
             progressed(counts)
     finally:
-        rescued = writer.close(in_a_hurry=stop.is_set)
+        rescued = writer.close(hurry_until=hurry_after(stop))
     if rescued:
         raise StoreError(
             f"{writer.failure or 'the output did not take the last answers in time'}; what was read is safe in "

@@ -49,7 +49,7 @@ from liveness_etl.job import (
 from liveness_etl.load import landing, publish, records, rewrite
 from liveness_etl.load.append import EraseImages
 from liveness_etl.load.images import erase_images
-from liveness_etl.load.landing_writer import LandingWriter, land_rescued
+from liveness_etl.load.landing_writer import LandingWriter, hurry_after, land_rescued
 from liveness_etl.load.lease import held_leases
 from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.run_report import (
@@ -297,8 +297,10 @@ def sweep_asks(
         max_in_flight=config.max_in_flight or settings.max_in_flight,
     )
 
+    hurry_until = hurry_after(stop)
+
     def tick() -> None:
-        if stop.is_set():
+        if hurry_until() is not None:
             sweep.stop()
         elif enough is not None and enough.is_set():
             sweep.stop(ENOUGH_DRAIN_SECONDS)
@@ -331,7 +333,7 @@ def sweep_asks(
             writer.land(ask.dt, not_asked_row(origin, ask))
             not_asked += 1
     finally:
-        rescued = writer.close(in_a_hurry=stop.is_set)
+        rescued = writer.close(hurry_until=hurry_until)
         client.close()
     if rescued:
         error = StoreError(

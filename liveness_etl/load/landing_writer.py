@@ -33,7 +33,8 @@ MOST_UNLANDED: Final = 5_000
 """Rows. No new call starts while more than these are unlanded."""
 
 _PATIENCE_SECONDS: Final = 60.0
-_HURRY_SECONDS: Final = 1.0
+_HURRY_SECONDS: Final = 4.0  # for landing the last rows, from a stop on; half of what the process has left to live
+_LEAST_SECONDS: Final = 1.0  # for that, where calls in flight took longer
 _START_SHARE: Final = 0.75  # of checkpoint_seconds: the rest is for the write itself
 
 
@@ -87,18 +88,18 @@ class LandingWriter:
             return self._changed.wait_for(self._has_room, timeout_seconds)
 
     def close(
-        self, timeout_seconds: float = _PATIENCE_SECONDS, in_a_hurry: Callable[[], bool] = lambda: False
+        self, timeout_seconds: float = _PATIENCE_SECONDS, hurry_until: Callable[[], float | None] = lambda: None
     ) -> list[Path]:
         """Land what is left; what cannot be landed within the time is rescued, and its files are returned.
 
-        Once there is a hurry, the time is a second at the most.
+        `hurry_until` may bring the end nearer, as soon as it gives a time (of `time.monotonic`): see `hurry_after`.
         """
         self._give_up_in(timeout_seconds)
         hurrying = False
         while self._thread.is_alive() and time.monotonic() < (self._give_up_at or 0.0):
-            if not hurrying and in_a_hurry():
+            if not hurrying and (until := hurry_until()) is not None:
                 hurrying = True
-                self._give_up_in(min(timeout_seconds, _HURRY_SECONDS))
+                self._give_up_in(max(until - time.monotonic(), _LEAST_SECONDS))
             self._thread.join(0.05)
         with self._changed:
             left = self._writing + self._rows
@@ -185,6 +186,19 @@ class LandingWriter:
 
     def _name(self) -> str:
         return f"{self._stem}-{uuid.uuid4().hex[:12]}"
+
+
+def hurry_after(stop: threading.Event) -> Callable[[], float | None]:
+    """For `LandingWriter.close`: None, and once it is seen that `stop` is set, the time four seconds from then."""
+    until: float | None = None
+
+    def hurry_until() -> float | None:
+        nonlocal until
+        if until is None and stop.is_set():
+            until = time.monotonic() + _HURRY_SECONDS
+        return until
+
+    return hurry_until
 
 
 def land_rescued(store: Store, erase_images: EraseImages = no_images) -> int:

@@ -1,6 +1,8 @@
 """What cannot be landed when the program ends: kept in the state folder, landed by the next run."""
 
 import stat
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from liveness_etl.errors import StoreError
 from liveness_etl.load import landing_writer, publish
-from liveness_etl.load.landing_writer import LandingWriter, land_rescued
+from liveness_etl.load.landing_writer import LandingWriter, hurry_after, land_rescued
 from liveness_etl.storage import LocalStore
 from tests.landing_rows import DT, NEXT_DAY, landed_ids, row, session_id, sessions
 from tests.load.writing import Stalled, refusing, wait_until, writing
@@ -117,11 +119,30 @@ def test_write_that_hangs_until_after_the_rescue_doubles_nothing(folder_store: L
         writer.land(DT, row(1))
         (rescued,) = writer.close(0.1)
         store.released.set()
-        writer._thread.join(10)
     assert pq.ParquetFile(rescued).metadata.num_rows == 2
     land_rescued(store)
     publish.publish_partition(store, DT)
     assert [found["session_id"] for found in sessions(store)] == [session_id(0), session_id(1)]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_last_rows_get_some_seconds_after_a_stop(folder_store: LocalStore, state_home: Path, answers: bool) -> None:
+    """An output that is slow at that moment still gets them; one that does not answer does not hold up the end."""
+    store, stop = Stalled(folder_store.root), threading.Event()
+    with writing(store) as writer:
+        writer.land(DT, row(0))
+        stop.set()
+        hurry_until = hurry_after(stop)
+        hurry_until()  # the stop is seen here, and the four seconds begin
+        releasing = threading.Timer(1.5, store.released.set if answers else lambda: None)
+        releasing.start()
+        started = time.monotonic()
+        rescued = writer.close(hurry_until=hurry_until)
+        assert 1.4 < time.monotonic() - started < 30
+        releasing.join()
+        store.released.set()
+    assert len(rescued) == (not answers)
+    assert landed_ids(folder_store) == [session_id(0)]
 
 
 def test_two_runs_may_land_the_rescued_at_the_same_time(folder_store: LocalStore, state_home: Path) -> None:

@@ -13,12 +13,14 @@ from liveness_etl.storage import LocalStore, Store
 
 @contextmanager
 def writing(store: Store, checkpoint_seconds: float = 60.0) -> Iterator[LandingWriter]:
-    """A writer that is closed whatever happens."""
+    """A writer that is closed whatever happens, and writes no more when this is over."""
     writer = LandingWriter(store, "run-1", "default-0", checkpoint_seconds=checkpoint_seconds)
     try:
         yield writer
     finally:
         writer.close(0.1)
+        writer._thread.join(60)
+        assert not writer._thread.is_alive()
 
 
 def wait_until(happened: Callable[[], Any], seconds: float = 60.0) -> float:
