@@ -41,7 +41,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, PositiveFloat
 
-from liveness_etl import display, pipeline, run_report
+from liveness_etl import display, pipeline, run_plan, run_report, run_sweep
 from liveness_etl.errors import LivenessError, UsageError
 from liveness_etl.extract.plan import Plan
 from liveness_etl.job import Job
@@ -139,7 +139,7 @@ def run_tasks(job: Job, stop: threading.Event) -> RunReport:
     for line in display.source_lines(plan):
         logger.info(line)
 
-    with pipeline.leased(job, plan, stop):
+    with run_plan.leased(job, plan, stop):
         ended = _swept(job, plan, stop)
         errors = [end for end in ended if isinstance(end, BaseException)]
         for error in errors if stop.is_set() else ():
@@ -169,7 +169,7 @@ def _swept(job: Job, plan: Plan, stop: threading.Event) -> list[Any]:
         {"job": job, "plan": plan, "source": source.source, "part": part, "parts": parts}
         for source in plan.sources
         if source.to_ask
-        for parts in [pipeline.slices_of(job, source)]
+        for parts in [run_sweep.slices_of(job, source)]
         for part in range(parts)
     ]
     if job.settings.scale.runner == "threads":
@@ -183,8 +183,8 @@ def _swept(job: Job, plan: Plan, stop: threading.Event) -> list[Any]:
 
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan_manifest(job: Job, stop: threading.Event) -> Any:
-    """`pipeline.plan_run`. Not retried: what a user got wrong stays wrong, and nothing is lost yet."""
-    return _or_failed(lambda: pipeline.plan_run(job, stop))
+    """`run_plan.plan_run`. Not retried: what a user got wrong stays wrong, and nothing is lost yet."""
+    return _or_failed(lambda: run_plan.plan_run(job, stop))
 
 
 def _sweep_name() -> str:
@@ -194,14 +194,14 @@ def _sweep_name() -> str:
 
 @task(task_run_name=_sweep_name, cache_policy=NO_CACHE, persist_result=False)
 def sweep(job: Job, plan: Plan, source: str, part: int, parts: int, stop: threading.Event | None) -> Any:
-    """`pipeline.sweep_source`, on a thread here or on a Dask worker (where `stop` is None: it looks into the output).
+    """`run_sweep.sweep_source`, on a thread here or on a Dask worker (where `stop` is None: it looks into the output).
 
     Not retried: the calls have retries of their own, and a second sweep by the same plan would ask again for what the
     first one landed. The next run plans anew, and asks for what is missing alone.
     """
     with progress_shown(get_run_logger()) as show:
         return _or_failed(
-            lambda: pipeline.sweep_source(job, plan, source, part=part, parts=parts, stop=stop, on_progress=show)
+            lambda: run_sweep.sweep_source(job, plan, source, part=part, parts=parts, stop=stop, on_progress=show)
         )
 
 

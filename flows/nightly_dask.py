@@ -23,7 +23,7 @@ from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner
 
-from liveness_etl import pipeline
+from liveness_etl import run_sweep
 from liveness_etl.errors import SourceStopped, StoreError, UsageError
 from liveness_etl.job import Job
 
@@ -97,7 +97,7 @@ def _passed_on(stop: threading.Event, job: Job) -> Iterator[None]:
         while not asked and not over.wait(0.25):
             if stop.is_set():
                 with contextlib.suppress(StoreError):  # it is tried again
-                    pipeline.ask_to_stop(job)
+                    run_sweep.ask_to_stop(job)
                     asked = True
 
     watching = threading.Thread(target=watch, name="pass on stop", daemon=True)

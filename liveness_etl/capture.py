@@ -19,11 +19,10 @@ from liveness_etl import alarms
 from liveness_etl.capture_known import Known
 from liveness_etl.capture_round import Round
 from liveness_etl.errors import LivenessError, ManifestError, Stopped, UsageError
-from liveness_etl.extract.growing import considered_dates, list_growing
+from liveness_etl.extract.growing import considered_dates, is_growing, list_growing
 from liveness_etl.extract.manifest_files import without_query
 from liveness_etl.job import Job, inputs_for, open_output
 from liveness_etl.load.manifest_memory import ManifestMemory
-from liveness_etl.pipeline import capture_rounds
 from liveness_etl.run_report import Observer, RunReport
 
 log = logging.getLogger(__name__)
@@ -33,6 +32,11 @@ LIST_SECONDS: Final = 15.0
 
 _LOOK_AGAIN_SECONDS: Final = 60.0  # how often objects are looked at that have unfinished, expired ids
 _LONGEST_PAUSE_SECONDS: Final = 60.0
+
+
+def in_rounds(job: Job) -> bool:
+    """Whether the job is a sweep of a manifest that grows."""
+    return job.command == "sweep" and not job.ask_again and is_growing(job.manifest_uri)
 
 
 def sweep_growing(
@@ -56,7 +60,7 @@ def follow_growing(
     What goes wrong is logged and tried again, but for wrong usage before the first round. `observer` is told of every
     round in which there was something to ask. Raises UsageError.
     """
-    if not capture_rounds(job):
+    if not in_rounds(job):
         raise UsageError(
             "--follow needs a manifest that grows: an s3:// prefix that ends in /, or a glob of local files in quotes"
         )

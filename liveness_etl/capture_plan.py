@@ -20,7 +20,7 @@ from liveness_etl.extract.plan import Plan, SourcePlan, plan_manifest, planned_i
 from liveness_etl.job import Job, manifest_options
 from liveness_etl.load import landing, records
 from liveness_etl.load.tombstones import read_tombstones
-from liveness_etl.pipeline import plan_options
+from liveness_etl.run_plan import plan_options
 from liveness_etl.storage import Store
 
 _OPEN_AHEAD = 8

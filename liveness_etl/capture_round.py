@@ -25,12 +25,12 @@ from liveness_etl.extract.governor import Governor
 from liveness_etl.extract.growing import GrowingFile, Version, first_chunk
 from liveness_etl.extract.plan import Plan
 from liveness_etl.extract.planned import read_asks
-from liveness_etl.job import Job, ceiling_of, check_source, open_output
+from liveness_etl.job import Job, ceiling_of, check_source, image_eraser, open_output
 from liveness_etl.load import records
 from liveness_etl.load.landing_writer import land_rescued
 from liveness_etl.load.lease import held_leases
-from liveness_etl.pipeline import image_eraser, sweep_asks
 from liveness_etl.run_report import Observer, Progress, RunReport, SweepReport, finish_run, first_of, started_row
+from liveness_etl.run_sweep import sweep_asks
 
 log = logging.getLogger(__name__)
 

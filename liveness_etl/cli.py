@@ -128,11 +128,11 @@ def plan(
     ask_again: AgainOption = None,
 ) -> None:
     """Say what a run would ask, how long it takes and what it comes too late for. Makes no Rekognition call."""
-    from liveness_etl import display, pipeline
+    from liveness_etl import display, run_plan
 
     settings = _settings(config, output, allow_endpoint, True, False, None)
     job = _job("plan", manifest, settings, run_date, endpoint_url, region, max_tps, share, ask_again, allow_endpoint)
-    display.show_forecast(*pipeline.forecast(job), settings.sweep.session_ttl_seconds)
+    display.show_forecast(*run_plan.forecast(job), settings.sweep.session_ttl_seconds)
 
 
 @app.command()

@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, BinaryIO, Final
 
 from liveness_etl.errors import ManifestError, StoreError, UsageError
@@ -32,12 +31,10 @@ from liveness_etl.extract.manifest_files import (
     without_query,
 )
 from liveness_etl.extract.plan import Plan
-from liveness_etl.job import Job, image_places, inputs_for, keep_images, manifest_options, open_output, source_region
+from liveness_etl.job import Job, image_eraser, inputs_for, keep_images, manifest_options, open_output, source_region
 from liveness_etl.load import records, rewrite
-from liveness_etl.load.images import erase_images
 from liveness_etl.load.landing_writer import LandingWriter, hurry_after
 from liveness_etl.load.tombstones import read_tombstones
-from liveness_etl.pipeline import MANY_PARTS
 from liveness_etl.run_report import started_row
 from liveness_etl.storage import Store
 from liveness_etl.transform.result import KeepImages, SessionResult
@@ -104,9 +101,7 @@ def import_answers(
         writer = _land(job, store, origins, copies, counts, stop, progressed)
         rejects.put(store, job.started_at)
     if job.settings.publish.fold and not stop.is_set():
-        for dt in writer.partitions:
-            with store.lock(f"partition-{dt}"):
-                rewrite.fold(store, dt, at_least=MANY_PARTS)
+        rewrite.fold_crowded(store, writer.partitions)
     landed = writer.by_outcome.total()
     row |= {
         "finished_at": max(datetime.now(UTC), job.started_at),  # a clock may be set back meanwhile
@@ -143,7 +138,7 @@ def _land(
         job.run_id,
         "import",
         checkpoint_seconds=job.settings.sweep.checkpoint_seconds,
-        erase_images=partial(erase_images, *image_places(job.settings)[-1]),
+        erase_images=image_eraser(job.settings),
     )
     try:
         for copy, result, all_kept in _with_images(copies, keep_images(job.settings)):

@@ -4,12 +4,14 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from liveness_etl.errors import UsageError
 from liveness_etl.extract import account, manifest, rekognition
 from liveness_etl.extract.ceiling import Ceiling, source_ceiling
 from liveness_etl.load import images
+from liveness_etl.load.append import EraseImages
 from liveness_etl.load.forget import EraseSource
 from liveness_etl.settings import Settings, Source
 from liveness_etl.storage import Store, open_store
@@ -67,6 +69,11 @@ def keep_images(settings: Settings) -> KeepImages:
         return images.discard_images
     store, prefix = image_places(settings)[-1]
     return images.store_images(store, prefix)
+
+
+def image_eraser(settings: Settings) -> EraseImages:
+    """Erases stored images of sessions that turn out to be erased ones."""
+    return partial(images.erase_images, *image_places(settings)[-1])
 
 
 def image_places(settings: Settings) -> list[images.ImagePlace]:

@@ -12,7 +12,7 @@ import pytest
 
 from liveness_etl import cli, pipeline, run_report
 from liveness_etl.errors import NewerContract, StoreError
-from liveness_etl.load import landing, landing_writer
+from liveness_etl.load import landing, landing_writer, rewrite
 from liveness_etl.load.append import append_rows
 from liveness_etl.load.publish import publish_partition, table_path
 from liveness_etl.load.tombstones import put_tombstones
@@ -153,7 +153,7 @@ def test_sweep_that_meets_a_newer_part_lands_what_it_reads(
 
     A `run` then cannot publish; since it has asked, that is no wrong usage (2) any more.
     """
-    monkeypatch.setattr(pipeline, "MANY_PARTS", many)
+    monkeypatch.setattr(rewrite, "MANY_PARTS", many)
     manifest = write_manifest(tmp_path / "more.csv", ids(20))
     job = make_job(manifest, store.root, rekognition.endpoint_url, command=command)
     if command == "run":

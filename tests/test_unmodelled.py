@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from botocore import __version__ as botocore_version
 
-from liveness_etl import pipeline, run_report
+from liveness_etl import pipeline, run_plan, run_report, run_sweep
 from liveness_etl.analysis.query import fetch
 from liveness_etl.cli import main
 from liveness_etl.local import LocalConfig, LocalRekognition
@@ -59,9 +59,9 @@ def test_slices_of_a_run_are_counted_together(manifest: Path, output: Path) -> N
     """Whoever asked for an answer; the record of a killed run has none yet."""
     with LocalRekognition(NEWER) as rekognition:
         job = make_job(manifest, output, rekognition.endpoint_url)
-        plan, row = pipeline.plan_run(job)
+        plan, row = run_plan.plan_run(job)
         assert read_rows(output, "runs")[0]["unmodelled_members"] == {}
-        sweeps = tuple(pipeline.sweep_source(job, plan, "default", part=part, parts=2) for part in range(2))
+        sweeps = tuple(run_sweep.sweep_source(job, plan, "default", part=part, parts=2) for part in range(2))
         assert [sweep.counts.unmodelled_members["Score"] for sweep in sweeps] == [15, 15]
         run_report.finish_run(job, plan, row, sweeps, (), completed=True)
     (record,) = read_rows(output, "runs")

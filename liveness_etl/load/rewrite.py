@@ -38,6 +38,9 @@ from liveness_etl.load.tombstones import read_tombstones
 from liveness_etl.storage import ABSENT, Entry, Store
 from liveness_etl.transform import tables
 
+MANY_PARTS: Final = 200
+"""Landing parts of a partition from which on `fold_crowded` folds them."""
+
 _FOLD_UNTIL_BYTES: Final = 64 * 1024 * 1024  # a larger part is left alone: folding must not grow with history
 _READ_AT_ONCE: Final = 8
 _TRIES: Final = 20
@@ -81,6 +84,13 @@ def fold(store: Store, dt: date, *, at_least: int = 2) -> int:
         return 0  # a newer version has folded here
     store.delete(part.path for part in small)
     return len(small)
+
+
+def fold_crowded(store: Store, partitions: Iterable[date]) -> None:
+    """Fold those of the partitions that have MANY_PARTS. Raises StoreError."""
+    for dt in partitions:
+        with store.lock(f"partition-{dt}"):
+            fold(store, dt, at_least=MANY_PARTS)
 
 
 def erase_forgotten(store: Store, dt: date, session_ids: Collection[str] = ()) -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.plan_large [--ids 1000000] [--rows-per-part 5000]
 
-Each plan is `pipeline.forecast` (no call of Rekognition, nothing written but scratch) in a process of its own. Prints
+Each plan is `run_plan.forecast` (no call of Rekognition, nothing written but scratch) in a process of its own. Prints
 wall and CPU time (start-up included), peak resident memory and microseconds of wall time per id. Ten million ids take
 some gigabytes of disk. Linux only: memory is the process's own high-water mark, for ru_maxrss counts its parent's too.
 """
@@ -36,12 +36,12 @@ COPY (
 
 _FORECAST = """
 import json, re, resource, sys
-from liveness_etl import pipeline
+from liveness_etl import run_plan
 from liveness_etl.job import Job
 from liveness_etl.settings import load_settings
 manifest, output = sys.argv[1:]
 settings = load_settings(None, {"output.uri": output}, environ={})
-plan, _ = pipeline.forecast(Job("plan", manifest, settings, settings.sources_or_default("us-east-1", None, 25.0)))
+plan, _ = run_plan.forecast(Job("plan", manifest, settings, settings.sources_or_default("us-east-1", None, 25.0)))
 used = resource.getrusage(resource.RUSAGE_SELF)
 peak_kib = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
 print(json.dumps({"requested": plan.requested, "already_final": plan.already_final,

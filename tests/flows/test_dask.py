@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import run_plan, run_sweep
 from liveness_etl.errors import StoreError
 from liveness_etl.local import LocalRekognition
 from tests.flows.test_nightly_script import group_is_gone, start
@@ -192,8 +192,8 @@ def test_what_travels_to_a_worker_and_back_is_pickled(tmp_path: Path) -> None:
     """Job, plan and report come out as they went in; the plan holds no ids, so that it stays small."""
     with LocalRekognition(SUCCEEDING) as rekognition:
         job = make_job(write_manifest(tmp_path / "m.csv", ids(500)), tmp_path / "output", rekognition.endpoint_url)
-        plan, _ = pipeline.plan_run(job)
-        report = pipeline.sweep_source(job, plan, "default", part=1, parts=2)
+        plan, _ = run_plan.plan_run(job)
+        report = run_sweep.sweep_source(job, plan, "default", part=1, parts=2)
     for value in (job, plan, report, StoreError("safe in a folder")):
         assert repr(pickle.loads(pickle.dumps(value))) == repr(value)
     assert len(pickle.dumps((job, plan))) < 5000

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import pipeline, run_plan, run_sweep
 from liveness_etl.errors import ManifestError, StoreError
 from liveness_etl.job import Job
 from liveness_etl.local import LocalConfig, LocalRekognition
@@ -107,7 +107,7 @@ def test_bad_manifest_fails_with_its_sentence_alone(
     missing = tmp_path / "missing.csv"
     state = run_flow(nightly_module, missing, output, "http://127.0.0.1:9")
     with pytest.raises(ManifestError) as raised:
-        pipeline.plan_run(make_job(missing, output, "http://127.0.0.1:9"))
+        run_plan.plan_run(make_job(missing, output, "http://127.0.0.1:9"))
     assert state.is_failed()
     flow_run, _, log = in_prefect(state)
     assert flow_run.state.message == state.message == str(raised.value)
@@ -154,14 +154,14 @@ def test_one_source_that_fails_keeps_no_other_from_its_ids(
             for name in ("a", "b")
         )
     )
-    sweep_source = pipeline.sweep_source
+    sweep_source = run_sweep.sweep_source
 
     def full_disk(job: Job, plan: Any, source: str, **given: Any) -> Any:
         if source == "a":
             raise StoreError("the disk is full; they are safe in /somewhere")
         return sweep_source(job, plan, source, **given)
 
-    monkeypatch.setattr(pipeline, "sweep_source", full_disk)
+    monkeypatch.setattr(run_sweep, "sweep_source", full_disk)
     state = run_flow(nightly_module, tmp_path / "two.csv", output, config=str(tmp_path / "two.toml"))
     assert state.is_failed()
     assert state.message == "the disk is full; they are safe in /somewhere"
