@@ -87,7 +87,8 @@ def image_places(settings: Settings) -> list[images.ImagePlace]:
 
 def erase_source_with(settings: Settings) -> EraseSource:
     """Erases S3Objects that AWS wrote, with the S3 settings of the output."""
-    from liveness_etl.storage_s3 import S3Store, s3_client
+    from liveness_etl.storage_s3 import S3Store
+    from liveness_etl.storage_s3_client import s3_client
 
     output = settings.output
     client = s3_client(output.endpoint_url, output.region, output.profile)
@@ -113,7 +114,8 @@ def inputs_for(uris: Iterable[str], settings: Settings) -> manifest.Inputs | Non
     """What opens manifests (or copies of answers) on S3, if one of them is there."""
     if not any(uri.startswith("s3://") for uri in uris):
         return None
-    from liveness_etl.storage_s3 import S3Inputs, s3_client
+    from liveness_etl.storage_s3 import S3Inputs
+    from liveness_etl.storage_s3_client import s3_client
 
     output = settings.output
     return S3Inputs(s3_client(output.endpoint_url, output.region, output.profile))

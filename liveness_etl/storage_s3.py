@@ -1,38 +1,30 @@
 """S3 as a store: the other half of `liveness_etl.storage`, imported only when an `s3://` address is met.
 
-Retries are botocore's own (standard mode, 10 attempts) up to the first byte of an answer; a body that breaks off
+Retries are botocore's own (see `storage_s3_client`) up to the first byte of an answer; a body that breaks off
 is asked for again here. Every upload carries a checksum. A condition travels as If-Match / If-None-Match.
 """
 
 import base64
 import contextlib
-import functools
 import io
 import shutil
 import tempfile
-import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.config
 import botocore.exceptions
-import botocore.loaders
-import botocore.session
 import pyarrow as pa
 
 from liveness_etl import storage_versions
-from liveness_etl.aws import make_client
 from liveness_etl.errors import Conflict, Missing, StoreError, UsageError
-from liveness_etl.masking import masked
 from liveness_etl.storage import ABSENT, Entry, Purged, scratch_errors
 from liveness_etl.storage_s3_access import Access, find_access
+from liveness_etl.storage_s3_client import session_of
 from liveness_etl.storage_s3_errors import reason_of, translated_s3_errors
 from liveness_etl.storage_s3_ranges import RangedObject
 from liveness_etl.storage_versions import UNVERSIONED
@@ -45,63 +37,12 @@ _WHOLE_BYTES = 8 * _MEBIBYTE
 _DOWNLOADS = 8
 _BODY_TRIES = 5
 
-# Seconds of silence, of the service while it works and (the first) of a connection that takes no more bytes. A choice:
-# well above what S3 takes to answer, and short enough to be back soon after a peer that dropped everything. Ten tries
-# of these and botocore's pauses are about two minutes, then landing and images are told that the store fails.
-_ATTEMPTS = 10
-_CONNECT_SECONDS = 5
-_READ_SECONDS = 10
-
 _BROKEN_OFF = (
     botocore.exceptions.ReadTimeoutError,
     botocore.exceptions.ResponseStreamingError,
     botocore.exceptions.IncompleteReadError,
     botocore.exceptions.FlexibleChecksumError,
 )
-
-
-# What each client was made of, which botocore does not tell.
-_sessions: weakref.WeakKeyDictionary[Any, botocore.session.Session] = weakref.WeakKeyDictionary()
-
-
-@functools.cache
-def _loader() -> botocore.loaders.Loader:
-    """Keeps the model of S3: read for every client anew, it would cost each a tenth of a second."""
-    return botocore.loaders.create_loader()
-
-
-def s3_client(endpoint_url: str | None = None, region: str | None = None, profile: str | None = None) -> Any:
-    """A boto3 S3 client from boto3's own credential chain. Raises UsageError for an unknown profile."""
-    config = botocore.config.Config(
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
-        max_pool_connections=64,  # as many answers as may be waiting for their images
-        tcp_keepalive=True,
-        parameter_validation=False,  # names and numbers are our own
-        # botocore builds its own User-Agent twice a call, a tenth of the call's CPU time.
-        user_agent=f"liveness-etl/{version('liveness-etl')} Boto3/{boto3.__version__}",
-    )
-    try:
-        core = botocore.session.Session()
-        core.register_component("data_loader", _loader())
-        session = boto3.session.Session(profile_name=profile, region_name=region, botocore_session=core)
-    except (botocore.exceptions.BotoCoreError, ValueError) as error:
-        raise UsageError(f"cannot set up S3: {masked(str(error))}") from None
-    client = make_client(session, "s3", config, endpoint_url)
-    client.meta.events.register("before-call.s3.PutObject", _send_at_once)
-    _sessions[client] = core
-    return client
-
-
-def _send_at_once(params: dict[str, Any], **_: Any) -> None:
-    """What is in memory goes out without a question first.
-
-    botocore makes a file of it, asks with `Expect: 100-continue` whether it may send one, and reads the reply byte by
-    byte: half of what an image takes. A real file is large, and keeps the question.
-    """
-    if isinstance(params.get("body"), io.BytesIO):
-        params["body"] = params["body"].getvalue()
 
 
 class S3Store:
@@ -318,7 +259,7 @@ class S3Store:
 
     def access(self) -> Access:
         """How another reader than boto3 reaches what was listed, with the credentials of now. Raises Unusual."""
-        return find_access(self._client, _sessions[self._client], self.bucket, self._region)
+        return find_access(self._client, session_of(self._client), self.bucket, self._region)
 
     @property
     def _bucket_of_versions(self) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from liveness_etl.storage import LocalStore, Store
-from liveness_etl.storage_s3 import S3Store, s3_client
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
+from liveness_etl.storage_s3 import S3Store
+from liveness_etl.storage_s3_client import s3_client
 from tests import ceph, turns
 from tests.faulty_proxy import FaultyProxy
 from tests.processes import need_programs

@@ -23,7 +23,8 @@ from liveness_etl.extract.retry import CallFailed
 from liveness_etl.job import check_source, source_client
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.settings import load_settings
-from liveness_etl.storage_s3 import S3Store, s3_client, translated_s3_errors
+from liveness_etl.storage_s3 import S3Store, translated_s3_errors
+from liveness_etl.storage_s3_client import s3_client
 from tests.running import DT, SUCCEEDING, ids, make_job, write_manifest
 
 SERVICES = ["rekognition", "s3", "sts", "service-quotas"]

@@ -16,7 +16,7 @@ from liveness_etl.extract.answer_body import MAX_BODY_BYTES
 from liveness_etl.extract.ask import Ask, Origin, answer_row
 from liveness_etl.load.images import discard_images
 from liveness_etl.load.publish import publish_partition
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform.result import UnreadableAnswer, parse_result
 from tests.bad_answers import LEGAL, SECRET, bad_answers
 from tests.hostile import Hostile, hostile

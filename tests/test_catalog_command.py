@@ -15,7 +15,7 @@ from liveness_etl.analysis.query import connect
 from liveness_etl.analysis.views import CONFIDENCE_DAILY, confidence_daily_sql, results_sql
 from liveness_etl.cli import main
 from liveness_etl.load import publish
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.landing_rows import DT, MORNING, image, land, row
 from tests.load.cataloguing import OUTPUT, statements
 

@@ -14,7 +14,7 @@ from liveness_etl import pipeline, upkeep
 from liveness_etl.cli import main
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.settings import load_settings
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.load.erasing import holders
 from tests.running import asks, ids, make_job, read_rows, wait_until, write_manifest
 

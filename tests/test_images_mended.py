@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from liveness_etl import pipeline, storage_s3
+from liveness_etl import pipeline, storage_s3_client
 from liveness_etl.load import images
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.run_report import RunReport
@@ -77,7 +77,7 @@ def slowed_down(proxy: FaultyProxy) -> Iterator[None]:
 def run(output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RunReport]:
     """Runs with sessions that are a moment old, so that a rerun still finds them."""
     monkeypatch.setattr(images, "_PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(storage_s3, "_ATTEMPTS", 1)
+    monkeypatch.setattr(storage_s3_client, "_ATTEMPTS", 1)
     manifest = write_manifest(tmp_path / "manifest.csv", ids(COUNT), datetime.now(UTC))
     return lambda url: pipeline.run(make_job(manifest, output.uri, url, max_tps=50, **output.settings))
 

@@ -17,7 +17,8 @@ from liveness_etl.load.append import append_rows
 from liveness_etl.load.publish import publish_partition, table_path
 from liveness_etl.load.tombstones import put_tombstones
 from liveness_etl.local import LocalRekognition
-from liveness_etl.storage import LocalStore, rescue_folder
+from liveness_etl.storage import rescue_folder
+from liveness_etl.storage_folder import LocalStore
 from tests.landing_rows import land, row
 from tests.landing_rows import session_id as landed_id
 from tests.running import DT, SUCCEEDING, asks, files_of, ids, make_job, read_rows, write_manifest

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from liveness_etl import pipeline, storage_s3
+from liveness_etl import pipeline, storage_s3_client
 from liveness_etl.errors import StoreError
 from liveness_etl.job import Job
 from liveness_etl.load import images, landing_writer
@@ -64,8 +64,8 @@ def job_through(proxy: FaultyProxy, manifest: Path, bucket: str, rekognition: Lo
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent S3 is given up after two seconds instead of ten; patience is shorter in proportion."""
-    monkeypatch.setattr(storage_s3, "_READ_SECONDS", 2)
-    monkeypatch.setattr(storage_s3, "_ATTEMPTS", 4)
+    monkeypatch.setattr(storage_s3_client, "_READ_SECONDS", 2)
+    monkeypatch.setattr(storage_s3_client, "_ATTEMPTS", 4)
     monkeypatch.setattr(landing_writer, "_PATIENCE_SECONDS", 15.0)
     monkeypatch.setattr(images, "_PATIENCE_SECONDS", 15.0)
 
@@ -171,7 +171,7 @@ def test_s3_that_says_slow_down_for_good_ends_the_run_and_the_next_one_lands_wha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One sentence that says where the answers are; nobody is asked twice for them."""
-    monkeypatch.setattr(storage_s3, "_ATTEMPTS", 2)
+    monkeypatch.setattr(storage_s3_client, "_ATTEMPTS", 2)
     monkeypatch.setattr(landing_writer, "_PATIENCE_SECONDS", 2.0)
     ended: list[RunReport | BaseException] = []
     running = run_in_background(job, ended)

@@ -10,7 +10,7 @@ import pytest
 from liveness_etl.cli import main
 from liveness_etl.load import publish
 from liveness_etl.load.tombstones import put_tombstones
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.landing_rows import DT, image, land, row, session_id
 
 Show = Callable[..., tuple[int, str, str]]

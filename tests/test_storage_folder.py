@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from liveness_etl.errors import StoreError
-from liveness_etl.storage import ABSENT, LocalStore, Store, open_store
+from liveness_etl.storage import ABSENT, Store, open_store
+from liveness_etl.storage_folder import LocalStore
 from tests.stored import read
 
 
@@ -69,7 +70,7 @@ def test_file_in_place_of_a_folder_is_an_error_not_an_empty_output(
 def test_lock_keeps_another_process_out(folder_store: LocalStore) -> None:
     """A second process waits for a partition's lock until the first one has let go."""
     script = (
-        "import sys; from pathlib import Path; from liveness_etl.storage import LocalStore\n"
+        "import sys; from pathlib import Path; from liveness_etl.storage_folder import LocalStore\n"
         "store = LocalStore(Path(sys.argv[1])); print('up', flush=True)\n"
         "with store.lock('partition-2026-01-01'): print('in', flush=True)"
     )
@@ -85,7 +86,7 @@ def test_lock_keeps_another_process_out(folder_store: LocalStore) -> None:
 def test_lock_of_a_killed_process_is_free(folder_store: LocalStore) -> None:
     """The kernel lets go of a dead process's lock: nothing ever needs repair."""
     script = (
-        "import sys, time; from pathlib import Path; from liveness_etl.storage import LocalStore\n"
+        "import sys, time; from pathlib import Path; from liveness_etl.storage_folder import LocalStore\n"
         "with LocalStore(Path(sys.argv[1])).lock('p'): print('in', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, folder_store.uri], stdout=subprocess.PIPE, text=True) as other:

@@ -16,7 +16,7 @@ import pytest
 import urllib3
 from botocore.awsrequest import AWSResponse
 
-from liveness_etl import storage_s3
+from liveness_etl import storage_s3, storage_s3_client
 from liveness_etl.errors import Conflict, Missing, StoreError, Unavailable
 from liveness_etl.storage import ABSENT, Entry, Store, open_store
 from liveness_etl.storage_s3 import S3Store
@@ -176,7 +176,7 @@ def test_listing_goes_on_after_a_thousand(s3_store: S3Store, s3: Any) -> None:
 
 def test_uploads_bring_a_checksum_in_a_plain_header(small_parts: None) -> None:
     """Over https, too, where botocore's own checksums would make a chunked body that older S3 look-alikes refuse."""
-    client = storage_s3.s3_client("https://localhost:1", "us-east-1")
+    client = storage_s3_client.s3_client("https://localhost:1", "us-east-1")
     store, seen = S3Store("s3://bucket", client), []
 
     def answer(request: Any, **_: object) -> AWSResponse:
@@ -219,7 +219,7 @@ def test_download_that_breaks_off_is_tried_again(tmp_path: Path, cut_short: int)
     """botocore retries no body: twice is got over, for good is said."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Cut) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = storage_s3.s3_client(f"http://127.0.0.1:{server.server_port}", "us-east-1")
+        client = storage_s3_client.s3_client(f"http://127.0.0.1:{server.server_port}", "us-east-1")
         store, entry = S3Store("s3://bucket", client), Entry("part", 10, '"tag"')
         try:
             for get in (lambda: read(store, "part"), lambda: store.local_copies([entry], tmp_path)[0].read_bytes()):

@@ -27,7 +27,8 @@ from liveness_etl.analysis.verify_records import verify_records
 from liveness_etl.analysis.verify_rows import Forgotten
 from liveness_etl.errors import UsageError
 from liveness_etl.load.images import ImagePlace
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform.tables import SCHEMAS
 
 _OURS: Final = ("landing", *SCHEMAS, "images", "_state")

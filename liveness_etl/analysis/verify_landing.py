@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from liveness_etl.analysis.findings import Finding, finding
 from liveness_etl.load.landing import FOLD_MARK, FOLDED_KEY, check_version, version_of
-from liveness_etl.storage import Entry, LocalStore
+from liveness_etl.storage import Entry
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import tables
 
 DAMAGE: Final = (pa.ArrowException, OSError, ValueError, MemoryError)

@@ -19,7 +19,8 @@ from liveness_etl.analysis.verify_tables import verify_tables
 from liveness_etl.errors import Missing, StoreError
 from liveness_etl.load import landing, publish
 from liveness_etl.load.images import ImagePlace
-from liveness_etl.storage import Entry, LocalStore, Store
+from liveness_etl.storage import Entry, Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform.tables import TABLES
 
 _TRIES: Final = 5

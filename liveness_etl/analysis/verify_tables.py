@@ -20,7 +20,7 @@ from liveness_etl.analysis.verify_landing import DAMAGE, check_footer
 from liveness_etl.analysis.verify_rows import Engine, Forgotten, TableFile
 from liveness_etl.engine import open_engine
 from liveness_etl.load import landing, publish
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import normalize, tables
 
 _BATCH_ROWS: Final = 8_192

@@ -12,7 +12,8 @@ from liveness_etl.doctor.finding import Finding, failed
 from liveness_etl.errors import LivenessError
 from liveness_etl.job import Job
 from liveness_etl.load.landing_writer import rescued_parts
-from liveness_etl.storage import LocalStore, Store, rescue_folder
+from liveness_etl.storage import Store, rescue_folder
+from liveness_etl.storage_folder import LocalStore
 
 _GIBIBYTE: Final = 1024**3
 _LEAST_BYTES: Final = 0.2 * _GIBIBYTE  # a choice: a small night's plan and publish, and what DuckDB wants to begin with

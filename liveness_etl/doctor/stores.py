@@ -15,7 +15,8 @@ from liveness_etl.aws import why_unreachable
 from liveness_etl.doctor.finding import Finding, failed
 from liveness_etl.errors import Conflict, StoreError, UsageError
 from liveness_etl.job import Job, image_places
-from liveness_etl.storage import ABSENT, LocalStore, Store
+from liveness_etl.storage import ABSENT, Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from liveness_etl.transform.tables import SCHEMAS
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from liveness_etl.alerts.drift import drift_reason, outcomes_of
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 
 DAY = date(2026, 3, 10)
 USUAL = {"SUCCEEDED": 880, "FAILED": 60, "EXPIRED": 40, "SessionNotFoundException": 10, "InvalidParameterException": 10}

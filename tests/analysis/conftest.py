@@ -14,7 +14,8 @@ from liveness_etl.analysis.verify import Verified
 from liveness_etl.job import Job
 from liveness_etl.load import publish
 from liveness_etl.local import LocalConfig, LocalRekognition
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from liveness_etl.transform.tables import TABLES
 from tests.conftest import new_bucket

@@ -17,7 +17,8 @@ import liveness_etl
 from liveness_etl.analysis.views import results_schema
 from liveness_etl.errors import StoreError, UsageError
 from liveness_etl.load import publish
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform.tables import SCHEMAS, TABLES
 from tests.analysis.conftest import DAYS, damage, publish_days
 from tests.landing_rows import DT, land, row

@@ -9,7 +9,8 @@ import pytest
 from liveness_etl.analysis.query import connect
 from liveness_etl.analysis.report import ReportOptions, make_report
 from liveness_etl.load.records import write_run
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from tests.analysis.conftest import DAYS, publish_days
 from tests.load.test_records import run_row
 

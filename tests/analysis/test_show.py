@@ -10,7 +10,8 @@ import pytest
 from liveness_etl.analysis.show import find_session
 from liveness_etl.load import landing, publish
 from liveness_etl.load.tombstones import put_tombstones
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform.tables import LANDING, TABLES
 from tests.analysis.conftest import DAYS, publish_days
 from tests.landing_rows import DT, MORNING, image, land, row, session_id

@@ -13,7 +13,7 @@ from liveness_etl.analysis.query import connect
 from liveness_etl.analysis.views import results_schema, results_sql
 from liveness_etl.errors import UsageError
 from liveness_etl.load import publish
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import tables
 from liveness_etl.transform.normalize import rank
 from tests.extract import test_plan as planning

@@ -20,7 +20,8 @@ from liveness_etl.analysis.facts import open_facts
 from liveness_etl.analysis.query import fetch
 from liveness_etl.errors import StoreError
 from liveness_etl.load import publish
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from liveness_etl.transform.tables import SESSIONS
 from tests.counting_proxy import counting

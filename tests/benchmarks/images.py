@@ -26,7 +26,8 @@ from typing import Any
 from liveness_etl.load.images import store_images
 from liveness_etl.local import LocalConfig
 from liveness_etl.local.answers import make_answer
-from liveness_etl.storage_s3 import S3Store, s3_client
+from liveness_etl.storage_s3 import S3Store
+from liveness_etl.storage_s3_client import s3_client
 from liveness_etl.transform.result import parse_result
 from tests.benchmarks.server import demo_environment, local_rekognition
 from tests.benchmarks.sweep_memory import EVERY_SECONDS, is_asked, resident_mib

@@ -18,7 +18,7 @@ import liveness_etl
 from liveness_etl.analysis import httpfs
 from liveness_etl.load.publish import publish_partition
 from liveness_etl.storage import open_store
-from liveness_etl.storage_s3 import s3_client
+from liveness_etl.storage_s3_client import s3_client
 from liveness_etl.transform.tables import TABLES
 from tests.benchmarks.landed import land_rows
 from tests.ceph import ceph_gateway

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import botocore.httpsession
 import pyarrow.parquet as pq
 
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 
 Reach = Callable[[str, Callable[[], object]], None]
 """Is told a boundary's name, and what is to be done first in order to stand in its middle."""

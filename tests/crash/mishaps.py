@@ -21,7 +21,7 @@ from liveness_etl import job, run_report
 from liveness_etl.extract import planned
 from liveness_etl.load import landing_writer
 from liveness_etl.load.landing_writer import LandingWriter
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.crash import boundaries
 
 

@@ -10,7 +10,8 @@ import pytest
 from liveness_etl.doctor import machine
 from liveness_etl.doctor.stores import Probed, apart_finding, probe
 from liveness_etl.errors import StoreError
-from liveness_etl.storage import ABSENT, LocalStore, rescue_folder
+from liveness_etl.storage import ABSENT, rescue_folder
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from tests.conftest import new_bucket
 from tests.doctor.conftest import Doctor

@@ -12,7 +12,7 @@ import pytest
 
 from liveness_etl.load.lease import held_leases
 from liveness_etl.local import LocalConfig, LocalRekognition
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.flows.conftest import FLOWS
 from tests.flows.test_nightly import in_prefect
 from tests.running import DT, SUCCEEDING, ids, read_rows, write_manifest

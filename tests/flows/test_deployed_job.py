@@ -10,7 +10,7 @@ import pytest
 from liveness_etl.errors import LeaseHeld, UsageError
 from liveness_etl.load.lease import held_leases
 from liveness_etl.settings import Settings, load_settings
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.flows.conftest import FLOWS
 from tests.running import DT
 

@@ -14,7 +14,8 @@ from liveness_etl.load.forget import Forgotten, forget
 from liveness_etl.load.images import erase_images
 from liveness_etl.load.landing_writer import land_rescued
 from liveness_etl.load.tombstones import FOLDER, put_tombstones, read_tombstones
-from liveness_etl.storage import LocalStore, Store, rescue_folder
+from liveness_etl.storage import Store, rescue_folder
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from tests.landing_rows import DT, MORNING, NEXT_DAY, image, land, landed_ids, row, session_id, sessions, table
 from tests.load.erasing import Died, Dying, holders, moto_store, versioned, write_private

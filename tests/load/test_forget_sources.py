@@ -9,7 +9,7 @@ from liveness_etl.errors import StoreError
 from liveness_etl.load import publish
 from liveness_etl.load.forget import Forgotten, forget
 from liveness_etl.load.tombstones import FOLDER
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from tests.landing_rows import DT, image, land, row, session_id
 from tests.load.erasing import holders

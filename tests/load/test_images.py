@@ -11,7 +11,8 @@ import pytest
 from liveness_etl.errors import StoreError, Unavailable
 from liveness_etl.load import images
 from liveness_etl.load.images import discard_images, store_images
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.storage_s3 import S3Store
 from liveness_etl.transform.result import Answer, Image, SessionResult, parse_result
 from tests.landing_rows import DT, session_id

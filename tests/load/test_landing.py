@@ -11,7 +11,8 @@ import pytest
 
 from liveness_etl.errors import Conflict, Missing, StoreError
 from liveness_etl.load import landing, publish, rewrite
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import tables
 from tests.landing_rows import DT, image, land, landed_ids, row, session_id, sessions
 from tests.stored import paths, read

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from liveness_etl.load.landing_writer import MOST_UNLANDED, LandingWriter
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from tests.landing_rows import DT, NEXT_DAY, land, landed_ids, row, session_id
 from tests.load.writing import Stalled, refusing, wait_until, writing
 from tests.stored import paths, read

@@ -13,7 +13,8 @@ import pytest
 from liveness_etl.errors import LeaseHeld
 from liveness_etl.load import lease
 from liveness_etl.load.lease import Holder, held_leases
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from tests.stored import read
 
 

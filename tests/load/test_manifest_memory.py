@@ -6,7 +6,8 @@ import pytest
 
 from liveness_etl.load import manifest_memory
 from liveness_etl.load.manifest_memory import ManifestMemory, Version
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 
 ADDRESS = "s3://backend/sessions/"
 

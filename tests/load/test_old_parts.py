@@ -20,7 +20,8 @@ from liveness_etl.analysis.verify import verify_output
 from liveness_etl.load import landing, publish, rewrite
 from liveness_etl.load.publish import publish_partition, table_path
 from liveness_etl.load.records import write_run
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import tables
 from tests.landing_rows import DT, land, landed_ids, row, session_id, sessions, table
 from tests.load.test_records import run_row

@@ -12,7 +12,8 @@ import pytest
 
 from liveness_etl.load import landing, publish
 from liveness_etl.load.publish import Published, publish_partition, table_path
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import tables
 from tests.landing_rows import DT, MORNING, image, land, row, session_id, sessions, table
 from tests.stored import paths, read

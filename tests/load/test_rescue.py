@@ -12,7 +12,7 @@ import pytest
 from liveness_etl.errors import StoreError
 from liveness_etl.load import landing_writer, publish
 from liveness_etl.load.landing_writer import LandingWriter, hurry_after, land_rescued
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from tests.landing_rows import DT, NEXT_DAY, landed_ids, row, session_id, sessions
 from tests.load.writing import Stalled, refusing, wait_until, writing
 

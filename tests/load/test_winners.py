@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liveness_etl.load import publish
-from liveness_etl.storage import LocalStore
+from liveness_etl.storage_folder import LocalStore
 from liveness_etl.transform import tables
 from tests.landing_rows import DT, MORNING, image, land, row, session_id, sessions, table
 from tests.stored import read

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from liveness_etl.load.landing_writer import LandingWriter
-from liveness_etl.storage import LocalStore, Store
+from liveness_etl.storage import Store
+from liveness_etl.storage_folder import LocalStore
 
 
 @contextmanager
