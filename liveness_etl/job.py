@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from liveness_etl.errors import UsageError
 from liveness_etl.extract import account, manifest, rekognition
 from liveness_etl.extract.ceiling import Ceiling, source_ceiling
+from liveness_etl.extract.in_flight import MOST_IN_FLIGHT
 from liveness_etl.load import images
 from liveness_etl.load.append import EraseImages
 from liveness_etl.load.forget import EraseSource
@@ -19,8 +20,6 @@ from liveness_etl.transform.result import KeepImages
 
 if TYPE_CHECKING:
     from liveness_etl.analysis.report import ReportOptions
-
-_MOST_CONNECTIONS = 512  # as many workers as a sweep may start
 
 
 def _new_run_id() -> str:
@@ -167,7 +166,7 @@ def source_client(job: Job, name: str) -> Any:
     return rekognition.rekognition_client(
         session,
         endpoint_url=source.endpoint_url,
-        connections=source.max_in_flight or job.settings.sweep.max_in_flight or _MOST_CONNECTIONS,
+        connections=source.max_in_flight or job.settings.sweep.max_in_flight or MOST_IN_FLIGHT,
         timeout_seconds=job.settings.sweep.call_timeout_seconds,
     )
 

@@ -17,25 +17,22 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, Protocol
 
-from liveness_etl.extract.ask import Ask, Origin, Row, answer_row, failure_row, is_incomplete
+from liveness_etl.extract.ask import Ask, Origin, Row, is_incomplete
 from liveness_etl.extract.breaker import Breaker
 from liveness_etl.extract.governor import Governor
+from liveness_etl.extract.in_flight import MOST_IN_FLIGHT, InFlight
 from liveness_etl.extract.members import count_members
+from liveness_etl.extract.pending import Pending
 from liveness_etl.extract.rekognition import Fetch
 from liveness_etl.extract.retry import CallFailed, RetryPolicy
-from liveness_etl.transform.result import KeepImages, SessionResult
+from liveness_etl.transform.result import KeepImages
 
 log = logging.getLogger(__name__)
 
-_FEW_IN_FLIGHT: Final = 8
-_IN_FLIGHT: Final = 32
-_MOST_IN_FLIGHT: Final = 512
 _MOST_KEEPING: Final = 64  # answers that wait for their images to be stored: each holds about a MiB
-_BUSY_SHARE: Final = 0.7  # of one core: above it, more threads would only wait for each other
-_MEASURE_SECONDS: Final = 0.25  # how often the CPU is looked at, and calls that never end
+_LOOK_SECONDS: Final = 0.25  # how often one looks for calls that never end
 _NOTHING_SECONDS: Final = 0.25  # how often an iterator that has nothing at the moment is asked again
 
-_NO_ANSWER: Final = CallFailed("TimeoutError", "no answer before the run was over")
 _NO_END: Final = CallFailed("TimeoutError", "the call did not end")
 
 
@@ -65,24 +62,6 @@ class SweepCounts:
     stopped: str | None = None
 
 
-@dataclass(eq=False)
-class _Pending:
-    """An id between its first call and its landing."""
-
-    ask: Ask
-    first_called: float
-    failures: int = 0
-    throttles: int = 0
-    last_failure: CallFailed | None = None
-    called: float | None = None
-    given_up: bool = False
-    answered: tuple[SessionResult, float] | None = None  # with fetched_at, while its images are being stored
-
-    @property
-    def calls(self) -> int:
-        return self.failures + self.throttles
-
-
 class Sweep:
     """Asks one source for all ids of an iterator: `run` does it, `stop` drains it from another thread. Where the
     iterator gives None, there is nothing at the moment, and it is asked again in a quarter of a second.
@@ -108,15 +87,15 @@ class Sweep:
         """What `run` has not reached is left here."""
         self._origin, self._fetch, self._keep_images = origin, fetch, keep_images
         self._landing, self._governor, self._retry = landing, governor, retry
-        self._ttl_seconds, self._max_in_flight = ttl_seconds, max_in_flight
+        self._ttl_seconds = ttl_seconds
         self._breaker = Breaker(origin.source, origin.region)
         self._turn = threading.Lock()  # held by the one worker that waits for the next slot
         self._stopping = threading.Event()
         self._drain_seconds = math.inf
         self._changed = threading.Condition()  # guards the governor and all below (its lock is re-entrant)
-        self._again: list[tuple[float, int, _Pending]] = []
+        self._again: list[tuple[float, int, Pending]] = []
         self._sequence = itertools.count()
-        self._under_way: set[_Pending] = set()
+        self._under_way: set[Pending] = set()
         self._waiting = 0
         self._keeping = 0
         self._workers = 0
@@ -124,9 +103,7 @@ class Sweep:
         self._exhausted = False
         self._over = False  # what a call brings from now on comes too late
         self._bug: BaseException | None = None
-        self._room = max_in_flight or _FEW_IN_FLIGHT  # workers that may be started without a look at the CPU
-        self._cpu_seconds = 0.0  # of the workers
-        self._measured = (time.monotonic(), 0.0, time.process_time())
+        self._in_flight = InFlight(max_in_flight)
 
     def run(self, drain_seconds: float) -> SweepCounts:
         """Ask for every id; returns when all were handed to landing, or `drain_seconds` after a stop.
@@ -135,15 +112,15 @@ class Sweep:
         """
         with self._changed:
             self._start_worker()
-            while not self._changed.wait_for(lambda: self._stopping.is_set() or self._done(), _MEASURE_SECONDS):
+            while not self._changed.wait_for(lambda: self._stopping.is_set() or self._done(), _LOOK_SECONDS):
                 self._leave_behind(time.monotonic())
-                if not (self._waiting or self._exhausted) and self._may_grow():
+                if not (self._waiting or self._exhausted) and self._in_flight.may_grow(self._workers):
                     self._start_worker()  # all others are in calls, none of which may come back for long
             self._changed.wait_for(lambda: not self._under_way, min(drain_seconds, self._drain_seconds))
             if self._bug is not None:
                 raise self._bug
             for pending in [*(again[2] for again in self._again), *self._under_way]:
-                self._land(pending, self._late_row(pending))
+                self._land(pending, pending.late_row(self._origin))
             self._over = True
         return self.counts
 
@@ -175,7 +152,7 @@ class Sweep:
                 finally:
                     before, used = used, time.thread_time()
                     with self._changed:
-                        self._cpu_seconds += used - before
+                        self._in_flight.used(used - before)
                         self._under_way.discard(pending)
                         if self._exhausted or self._stopping.is_set():
                             self._changed.notify_all()
@@ -192,19 +169,19 @@ class Sweep:
         A timeout holds for each read of a socket: headers that come one byte at a time never end.
         """
         for pending in [each for each in self._under_way if each.called and now - each.called > self._retry.seconds]:
-            self._land(pending, self._failure_row(pending, _NO_END))
+            self._land(pending, pending.failure_row(self._origin, _NO_END))
             pending.given_up = True
             self._left_behind += 1
             self._workers -= 1
             self._start_worker()
-        if self._left_behind >= _MOST_IN_FLIGHT and self.counts.stopped is None:
+        if self._left_behind >= MOST_IN_FLIGHT and self.counts.stopped is None:
             self.counts.stopped = (
                 f"source {self._origin.source} ({self._origin.region}): {self._left_behind} calls did not end; "
                 "check the endpoint and the network, and run again"
             )
             self._stopping.set()
 
-    def _next(self) -> _Pending | None:
+    def _next(self) -> Pending | None:
         """The next id, at the time when it may be asked; None when there is nothing more to do."""
         with self._changed:
             self._waiting += 1
@@ -212,11 +189,11 @@ class Sweep:
             pending = self._wait_for_turn()
         with self._changed:
             self._waiting -= 1
-            if pending is not None and not self._waiting and self._may_grow():
+            if pending is not None and not self._waiting and self._in_flight.may_grow(self._workers):
                 self._start_worker()
         return pending
 
-    def _wait_for_turn(self) -> _Pending | None:
+    def _wait_for_turn(self) -> Pending | None:
         while not self._stopping.is_set():
             if not self._landing.wait_for_room(0.25):
                 if self._landing.gave_up:
@@ -241,7 +218,7 @@ class Sweep:
             self._stopping.wait(slot - now)
         return None
 
-    def _due(self, now: float) -> _Pending | None:
+    def _due(self, now: float) -> Pending | None:
         if self._again and self._again[0][0] <= now:
             return heapq.heappop(self._again)[2]
         if not self._exhausted:
@@ -250,7 +227,7 @@ class Sweep:
             except StopIteration:
                 self._exhausted = True
                 return None
-            return None if ask is None else _Pending(ask, now)
+            return None if ask is None else Pending(ask, now)
         return None
 
     def _seconds_to_next(self, now: float) -> float | None:
@@ -260,7 +237,7 @@ class Sweep:
             return again
         return _NOTHING_SECONDS if again is None else min(again, _NOTHING_SECONDS)
 
-    def _count_call(self, pending: _Pending, now: float) -> None:
+    def _count_call(self, pending: Pending, now: float) -> None:
         self._governor.take(now)
         self._under_way.add(pending)
         pending.called = now
@@ -273,28 +250,9 @@ class Sweep:
     def _done(self) -> bool:
         return self._exhausted and not self._again and not self._under_way
 
-    def _may_grow(self) -> bool:
-        """Whether one more worker would help: not where the workers wait for the CPU (and Python's lock) already.
-
-        Up to 32 workers the source's own use of it counts, so that a slow source gets its workers beside busy ones;
-        beyond, that of the process.
-        """
-        if self._workers < self._room:
-            return True
-        now, own, process = time.monotonic(), self._cpu_seconds, time.process_time()
-        since, since_own, since_process = self._measured
-        if self._max_in_flight is not None or self._workers >= _MOST_IN_FLIGHT or now - since < _MEASURE_SECONDS:
-            return False
-        self._measured = (now, own, process)
-        used = own - since_own if self._workers < _IN_FLIGHT else process - since_process
-        if used >= _BUSY_SHARE * (now - since):
-            return False
-        self._room += self._room if self._room < _IN_FLIGHT else self._room // 8
-        return True
-
     # One call
 
-    def _call(self, pending: _Pending) -> None:
+    def _call(self, pending: Pending) -> None:
         started = time.monotonic()
         try:
             answer = self._fetch(pending.ask.session_id)
@@ -316,9 +274,9 @@ class Sweep:
                 self._keeping -= 1
                 if self._keeping == _MOST_KEEPING - 1:
                     self._changed.notify_all()
-        self._land(pending, self._answer_row(pending, result, all_kept, fetched_at))
+        self._land(pending, pending.answer_row(self._origin, result, fetched_at, all_kept=all_kept))
 
-    def _failed(self, pending: _Pending, failure: CallFailed, started: float) -> None:
+    def _failed(self, pending: Pending, failure: CallFailed, started: float) -> None:
         now = time.monotonic()
         with self._changed:
             pending.called = None
@@ -348,36 +306,9 @@ class Sweep:
         if reason is not None:
             self.stop()
         if delay is None:
-            self._land(pending, self._failure_row(pending, failure))
+            self._land(pending, pending.failure_row(self._origin, failure))
 
-    def _answer_row(self, pending: _Pending, result: SessionResult, all_kept: bool, fetched_at: float) -> Row:
-        return answer_row(
-            self._origin,
-            pending.ask,
-            result,
-            all_kept=all_kept,
-            fetched_at=fetched_at,
-            attempts=pending.calls + 1,
-        )
-
-    def _late_row(self, pending: _Pending) -> Row:
-        """What is known at the end of the time: an answer whose images still hang is an answer all the same."""
-        if pending.answered is not None:
-            result, fetched_at = pending.answered
-            return self._answer_row(pending, result, False, fetched_at)
-        return self._failure_row(pending, pending.last_failure or _NO_ANSWER)
-
-    def _failure_row(self, pending: _Pending, failure: CallFailed) -> Row:
-        return failure_row(
-            self._origin,
-            pending.ask,
-            code=failure.code,
-            message=failure.message,
-            fetched_at=time.time(),
-            attempts=max(1, pending.calls),
-        )
-
-    def _land(self, pending: _Pending, row: Row) -> None:
+    def _land(self, pending: Pending, row: Row) -> None:
         with self._changed:  # also over `land`: who sees nothing under way may count on every row
             if not self._over and not pending.given_up:
                 self._under_way.discard(pending)
