@@ -17,31 +17,20 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liveness_etl.engine import sql_text
 from liveness_etl.errors import ManifestError
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.planned import ALIVE, EXPIRED, UNKNOWN
-from liveness_etl.transform.normalize import RANK_SQL, WINNER_ORDER_SQL
-from liveness_etl.transform.tables import LANDING
-
-PRIOR_COLUMNS: Final = ("session_id", "source", "region", "status", "error_code", "created_at", "fetched_at")
-"""The landing columns that the already-final check needs."""
-
-WINNER_COLUMNS: Final = ("images", "run_id")
-"""Those that it needs besides, to know the outcome of an id's winning row (--ask-again)."""
+from liveness_etl.extract.prior import make_prior, take_prior
 
 MOST_PARTITIONS: Final = 4_000
 """Days that one manifest may touch: more than Face Liveness will have had by 2033. Each costs a folder in every table
 and a publish, so a hostile file must not make them at will."""
 
-_FEW_IDS: Final = 10_000
-_COPIED_ROWS: Final = 262_144
 _RANGE_ROWS: Final = 131_072  # about so many ids are sorted or compared at a time,
 _MOST_RANGES: Final = 64  # or more: each range is a scan, and the work must grow no faster than the ids
-_DAY_MS: Final = 86_400_000
 _GROUP_ROWS: Final = 16_384
 _AFTER_ALL_LINES: Final = 10**15  # more than any line number or time in milliseconds, and exact as a double
 _PLACE_SQL: Final = f"""CASE WHEN created_ms IS NULL THEN line WHEN created_ms > $oldest_ms
@@ -116,9 +105,16 @@ def plan_manifest(
             f"The manifest touches {len(partitions):,} days, and a run takes {MOST_PARTITIONS:,}:"
             " check its created_at, or split it."
         )
-    engine.execute("CREATE TABLE prior (session_id UUID, final BOOLEAN, best_rank TINYINT, first_read BIGINT)")
+    make_prior(engine)
     for dt in partitions:
-        _take_prior(engine, dt, read_prior, options)
+        take_prior(
+            engine,
+            dt,
+            read_prior,
+            regions=options.regions,
+            ttl_seconds=options.ttl_seconds,
+            ask_again=options.ask_again,
+        )
     sources = tuple(
         _write_source(engine, source, requested, folder / source, options)
         for source, requested in engine.execute(
@@ -224,89 +220,6 @@ def _drop_repeated(engine: duckdb.DuckDBPyConnection, lines: int) -> int:
     ).fetchone()
     engine.execute("DROP TABLE repeated")
     return int(dropped[0]) if dropped else 0
-
-
-def _take_prior(
-    engine: duckdb.DuckDBPyConnection,
-    dt: date,
-    read_prior: Callable[[date, Sequence[str]], Iterable[pa.RecordBatch]],
-    options: PlanOptions,
-) -> None:
-    """What landing says of this partition's ids: the contract's rules of finality."""
-    columns = PRIOR_COLUMNS + (WINNER_COLUMNS if options.ask_again else ())
-    if not _copy_landed(engine, dt, read_prior(dt, columns), columns):
-        return
-    engine.register("region", pa.table({"source": list(options.regions), "region": list(options.regions.values())}))
-    asked_again = (
-        f"list_contains($ask_again, first(coalesce(status, error_code) ORDER BY {WINNER_ORDER_SQL}))"
-        if options.ask_again
-        else "false"
-    )
-    engine.execute(
-        f"""
-        INSERT INTO prior
-        WITH joined AS (
-            SELECT lines.session_id AS id, landed.*, {RANK_SQL} AS rank,
-                landed.source = lines.source AND landed.region = region.region AS same,
-                epoch_ms(landed.fetched_at) AS read_ms,
-                coalesce(lines.created_ms, epoch_ms(landed.created_at)) AS born_ms
-            FROM landed
-            JOIN lines ON lines.session_id = try_cast(landed.session_id AS UUID) AND lines.dt = $dt
-            LEFT JOIN region ON region.source = lines.source
-        )
-        SELECT id,
-            NOT {asked_again} AND coalesce(
-                bool_or(rank = 5)
-                OR bool_or(rank = 3 AND same)
-                OR bool_or(rank = 2 AND same AND coalesce(read_ms > born_ms + $ttl_ms, true))
-                OR max(read_ms) FILTER (rank IN (2, 3)) > min(read_ms) FILTER (rank IN (1, 4))
-                OR bool_or(rank IN (1, 4) AND read_ms > born_ms + 2 * $ttl_ms)
-                OR max(read_ms) FILTER (rank IN (1, 4) AND born_ms IS NULL)
-                    >= min(read_ms) FILTER (rank >= 1) + {_DAY_MS},
-                false),
-            max(rank),
-            min(read_ms) FILTER (rank >= 1)
-        FROM joined GROUP BY id
-        """,
-        {"dt": dt, "ttl_ms": int(options.ttl_seconds * 1000)}
-        | ({"ask_again": list(options.ask_again)} if options.ask_again else {}),
-    )
-    engine.execute("DROP TABLE landed")
-
-
-def _copy_landed(
-    engine: duckdb.DuckDBPyConnection, dt: date, batches: Iterable[pa.RecordBatch], columns: Sequence[str]
-) -> int:
-    """Copy a partition's landing rows into the table `landed`; returns how many.
-
-    In pieces, since a stream that DuckDB reads itself keeps all of its Arrow memory until the query ends. Where the
-    manifest has few ids for the partition, only their rows.
-    """
-    schema = pa.schema([LANDING.field(name) for name in columns])
-    engine.register("chunk", schema.empty_table())
-    engine.execute("CREATE OR REPLACE TABLE landed AS FROM chunk")
-    few = engine.execute(
-        "SELECT session_id::VARCHAR FROM lines WHERE dt = $dt LIMIT $most", {"dt": dt, "most": _FEW_IDS + 1}
-    ).fetchall()
-    wanted = pa.array([row[0] for row in few]) if len(few) <= _FEW_IDS else None
-    held: list[pa.RecordBatch] = []
-    copied = 0
-
-    def copy() -> None:
-        engine.register("chunk", pa.Table.from_batches(held, schema=schema.remove_metadata()))
-        engine.execute("INSERT INTO landed FROM chunk")
-        held.clear()
-
-    for batch in batches:
-        if wanted is not None:
-            batch = batch.filter(pc.is_in(batch.column("session_id"), wanted))
-        copied += len(batch)
-        held.append(batch)
-        if sum(map(len, held)) >= _COPIED_ROWS:
-            copy()
-    copy()
-    engine.unregister("chunk")
-    return copied
 
 
 def _write_source(

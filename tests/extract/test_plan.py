@@ -18,13 +18,13 @@ from liveness_etl.extract.ask import Ask
 from liveness_etl.extract.ceiling import Ceiling
 from liveness_etl.extract.manifest import IDS
 from liveness_etl.extract.plan import (
-    PRIOR_COLUMNS,
     Plan,
     PlanOptions,
     SourcePlan,
     plan_manifest,
 )
 from liveness_etl.extract.planned import expired_by_their_turn, read_asks
+from liveness_etl.extract.prior import PRIOR_COLUMNS
 from liveness_etl.transform.tables import LANDING
 from tests.running import DT, ids
 
