@@ -2,10 +2,8 @@
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.settings import load_settings
 from liveness_etl.storage_s3 import S3Store, translated_s3_errors
 from liveness_etl.storage_s3_client import s3_client
+from tests.http_services import Service, serving
 from tests.running import DT, SUCCEEDING, ids, make_job, write_manifest
 
 SERVICES = ["rekognition", "s3", "sts", "service-quotas"]
@@ -36,28 +35,13 @@ def listening(status: int = 200, body: bytes = b"", **headers: str) -> Iterator[
     """The address of a server that gives one answer, and the request lines that it has seen."""
     seen: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Answering(Service):
+        def reply(self) -> None:
             seen.append(self.requestline)
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, body, headers)
 
-        do_GET = do_HEAD = do_PUT = do_POST  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
-        thread.join()
+    with serving(Answering) as url:
+        yield url, seen
 
 
 def session() -> boto3.session.Session:

@@ -2,11 +2,10 @@
 
 import base64
 import hashlib
-import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from liveness_etl.errors import Conflict, Missing, StoreError, Unavailable
 from liveness_etl.storage import ABSENT, Entry, Store, open_store
 from liveness_etl.storage_s3 import S3Store
 from tests import ceph
+from tests.http_services import Service, serving
 from tests.stored import paths, read, requests_of
 
 MEBIBYTE = 1024 * 1024
@@ -196,12 +196,12 @@ def test_uploads_bring_a_checksum_in_a_plain_header(small_parts: None) -> None:
     assert not [headers for headers in seen if "x-amz-trailer" in {name.lower() for name in headers}]
 
 
-class _Cut(BaseHTTPRequestHandler):
+class _Cut(Service):
     """Serves ten bytes; the first answers promise more than they send."""
 
     cut_short = 0
 
-    def do_GET(self) -> None:
+    def reply(self) -> None:
         type(self).cut_short -= 1
         self.send_response(200)
         self.send_header("Content-Length", "10")
@@ -210,28 +210,19 @@ class _Cut(BaseHTTPRequestHandler):
         self.wfile.write(b"0123456789"[: 5 if self.cut_short >= 0 else 10])
         self.close_connection = True
 
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
 
 @pytest.mark.parametrize("cut_short", [2, 100])
 def test_download_that_breaks_off_is_tried_again(tmp_path: Path, cut_short: int) -> None:
     """botocore retries no body: twice is got over, for good is said."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Cut) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = storage_s3_client.s3_client(f"http://127.0.0.1:{server.server_port}", "us-east-1")
+    with serving(_Cut) as url, closing(storage_s3_client.s3_client(url, "us-east-1")) as client:
         store, entry = S3Store("s3://bucket", client), Entry("part", 10, '"tag"')
-        try:
-            for get in (lambda: read(store, "part"), lambda: store.local_copies([entry], tmp_path)[0].read_bytes()):
-                _Cut.cut_short = cut_short
-                if cut_short == 2:
-                    assert get() == b"0123456789"
-                else:
-                    with pytest.raises(Unavailable, match=r"^cannot read s3://bucket/part: S3 did not answer"):
-                        get()
-        finally:
-            client.close()
-            server.shutdown()
+        for get in (lambda: read(store, "part"), lambda: store.local_copies([entry], tmp_path)[0].read_bytes()):
+            _Cut.cut_short = cut_short
+            if cut_short == 2:
+                assert get() == b"0123456789"
+            else:
+                with pytest.raises(Unavailable, match=r"^cannot read s3://bucket/part: S3 did not answer"):
+                    get()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from liveness_etl.errors import LivenessError
 from liveness_etl.local import LocalConfig, LocalRekognition
 from tests.analysis.conftest import read_through
 from tests.counting_proxy import counting
+from tests.http_services import Service, serving
 from tests.running import ids, make_job, write_manifest
 
 SECRET = "not-for-analysts"
@@ -78,24 +77,13 @@ def stranger() -> Iterator[tuple[str, list[str]]]:
     """A host that a query should never speak to, and what it was asked."""
     seen: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answering(Service):
+        def reply(self) -> None:
             seen.append(self.requestline)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(200)
 
-        do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}", seen
-        server.shutdown()
-        thread.join()
+    with serving(Answering) as url:
+        yield url.removeprefix("http://"), seen
 
 
 def everything_below(folder: Path) -> dict[str, int]:

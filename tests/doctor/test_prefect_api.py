@@ -1,16 +1,15 @@
 """The Prefect API that flows would use: asked over HTTP, its key never shown."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from liveness_etl.doctor.prefect_api import prefect_finding
+from tests.http_services import Service, serving
 from tests.processes import free_port
 
 SECRET = "pnu_0123456789abcdef"
@@ -20,23 +19,15 @@ SECRET = "pnu_0123456789abcdef"
 def prefect(told: str | None, key: str | None = None) -> Iterator[str]:
     """As Prefect's server does: /api/health, /api/admin/version (None: as Prefect Cloud, not there), and a key."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answering(Service):
+        def reply(self) -> None:
             answers = {"/api/health": True} | ({} if told is None else {"/api/admin/version": told})
             allowed = key is None or self.headers["Authorization"] == key
-            self.send_response(401 if not allowed else 200 if self.path in answers else 404)
-            self.end_headers()
-            self.wfile.write(json.dumps(answers.get(self.path)).encode() if allowed else b"{}")
+            content = json.dumps(answers.get(self.path)).encode() if allowed else b"{}"
+            self.answer(401 if not allowed else 200 if self.path in answers else 404, content)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/api"
-        server.shutdown()
-        thread.join()
+    with serving(Answering) as url:
+        yield f"{url}/api"
 
 
 def found(tmp_path: Path, **environ: str) -> tuple[str, str, str]:

@@ -1,11 +1,9 @@
 """A source: credentials, account, one call, pace; each thing that may be wrong on its own."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from liveness_etl.doctor.clock import HeardDate, clock_finding
 from liveness_etl.local import LocalRekognition
 from tests.doctor.conftest import Doctor
 from tests.extract.test_account import answering
+from tests.http_services import Service, serving
 from tests.processes import free_port
 
 ROLE = "arn:aws:iam::123456789012:role/liveness"
@@ -24,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("aws")
 def service(status: int, body: str, date: datetime | None = None) -> Iterator[str]:
     """An HTTP service that always says this, at `date` by its clock."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Answering(Service):
+        def reply(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response_only(status)
             self.send_header("Date", format_datetime(date or datetime.now(UTC), usegmt=True))
@@ -33,15 +32,8 @@ def service(status: int, body: str, date: datetime | None = None) -> Iterator[st
             self.end_headers()
             self.wfile.write(body.encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Answering) as url:
+        yield url
 
 
 def config(tmp_path: Path, source: str) -> Path:

@@ -1,10 +1,8 @@
 """Accounts and ceilings: whose credentials, which quota, and why."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from liveness_etl.errors import UsageError
 from liveness_etl.extract import account
 from liveness_etl.extract.ceiling import source_ceiling
+from tests.http_services import Service, serving
 
 ROLE = "arn:aws:iam::123456789012:role/liveness"
 
@@ -20,24 +19,12 @@ ROLE = "arn:aws:iam::123456789012:role/liveness"
 def answering(status: int, body: object) -> Iterator[str]:
     """An AWS JSON service that always gives this answer."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    class Answering(Service):
+        def reply(self) -> None:
+            self.answer(status, json.dumps(body).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Answering) as url:
+        yield url
 
 
 def quota(monkeypatch: pytest.MonkeyPatch, status: int, body: object) -> float | None:

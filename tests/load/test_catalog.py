@@ -1,10 +1,8 @@
 """`catalog sync` against Glue: what it makes, what it leaves alone, and what it refuses. moto is the Glue."""
 
 import json
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from liveness_etl.errors import Conflict, StoreError, UsageError
 from liveness_etl.load.athena import VERSION_PROPERTY
 from liveness_etl.load.catalog import Change, find_changes, glue_client, make_change
+from tests.http_services import Service, serving
 from tests.load.cataloguing import inputs
 
 ALL = ("sessions", "challenges", "bounding_boxes", "feedback", "runs", "rejects", "results", "confidence_daily")
@@ -217,22 +216,13 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], A
     """Makes a client of a Glue that says no in AWS's form: with this code and this HTTP status."""
     answer: dict[str, Any] = {}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(answer["status"])
+    class Answering(Service):
+        def reply(self) -> None:
             content = json.dumps({"__type": answer["code"], "Message": "arn:aws:iam::123456789012:user/x may\nnot"})
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content.encode())
+            self.answer(answer["status"], content.encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", f"http://127.0.0.1:{server.server_port}")
+    with serving(Answering) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", url)
         clients = []
 
         def client(code: str, status: int) -> Any:
@@ -243,8 +233,6 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], A
         yield client
         for one in clients:
             one.close()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import fnmatch
 import http.client
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.http_services import Service, serving
 
 FOLDER = Path(__file__).parents[2] / "config" / "iam"
 KEY_HEADER = "x-amz-server-side-encryption-aws-kms-key-id"
@@ -156,11 +156,11 @@ def gate(policy: Policy, backends: Mapping[str, str], principal: str) -> Iterato
     role) are let through."""
     denied: list[Need] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Gate(Service):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # headers and body are two writes: the second would wait 40 ms
 
-        def pass_on(self) -> None:
+        def reply(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", 0)))
             scope = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/aws4_request", headers["authorization"])
@@ -181,9 +181,7 @@ def gate(policy: Policy, backends: Mapping[str, str], principal: str) -> Iterato
                 bucket = wanted[0].resource.partition("/")[0]
                 if answer.status == 404 and not self._may([Need("s3:ListBucket", bucket)]):
                     return
-            self._answer(answer.status, content, answer.headers)
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815
+            self._pass_back(answer.status, content, answer.headers)
 
         def _may(self, wanted: Sequence[Need]) -> bool:
             missing = [need for need in wanted if not policy.allows(need)]
@@ -191,10 +189,10 @@ def gate(policy: Policy, backends: Mapping[str, str], principal: str) -> Iterato
             if missing:
                 # What AWS says to S3 and to the others.
                 text = f"<Error><Code>AccessDenied</Code><Message>{missing[0].action}</Message></Error>"
-                self._answer(403, text.encode(), {"Content-Type": "application/xml"})
+                self._pass_back(403, text.encode(), {"Content-Type": "application/xml"})
             return not missing
 
-        def _answer(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+        def _pass_back(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 if name.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
@@ -205,15 +203,5 @@ def gate(policy: Policy, backends: Mapping[str, str], principal: str) -> Iterato
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", denied
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Gate) as url:
+        yield url, denied

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from liveness_etl.load.tombstones import put_tombstones
 from liveness_etl.local import LocalConfig, LocalRekognition
 from liveness_etl.storage_s3 import S3Store
 from tests.alerts.test_watch import die_holding_a_lease, record
+from tests.extract.test_account import answering
 from tests.landing_rows import DT, image, land, row, session_id
 from tests.load.erasing import holders
 from tests.running import ids, wait_until, write_manifest
@@ -114,25 +114,8 @@ class Scene:
 @pytest.fixture(scope="module")
 def service_quotas() -> Iterator[str]:
     """Service Quotas, which moto has without this method."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            content = json.dumps({"Quotas": [{"QuotaName": "Face Liveness TPS", "Value": 1000.0}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(200, {"Quotas": [{"QuotaName": "Face Liveness TPS", "Value": 1000.0}]}) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
