@@ -45,6 +45,8 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         for name in os.environ:
             if name.startswith(("AWS_", "LIVENESS_ETL_")):
                 patch.delenv(name)
+        # Tests start hundreds of processes, none of which need compile the package again.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
