@@ -77,7 +77,7 @@ def asks(rekognition: LocalRekognition) -> dict[str, int]:
     return dict(rekognition.stats()["asks_by_id"])
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for something that happens in another thread or process, on a machine that may be busy."""
     give_up_at = time.monotonic() + seconds
     while not holds():

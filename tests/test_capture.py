@@ -238,7 +238,7 @@ def test_follow_takes_today_for_the_date_of_a_prefix(
     today.mkdir()
     (today / "one.txt").write_text("\n".join(ids(2)) + "\n")
     with followed(make_job(incoming / "{date}" / "*.txt", output, rekognition.endpoint_url, command="sweep")) as ended:
-        wait_until(lambda: [run["landed"] for run in read_rows(output, "runs") if run["completed"]] == [2], 30)
+        wait_until(lambda: [run["landed"] for run in read_rows(output, "runs") if run["completed"]] == [2])
     assert ended["code"] == 0
     assert [path.name for path in (output / "landing").iterdir()] == [f"dt={today.name}"]
 
@@ -374,9 +374,9 @@ def test_follow_records_only_rounds_in_which_there_was_something_to_ask(
     """Empty rounds leave nothing behind, and what comes later is asked."""
     write(incoming / "one.csv", ids(5, 1))
     with followed(make_job(incoming / "*.csv", output, rekognition.endpoint_url, command="sweep")) as ended:
-        wait_until(lambda: done_of(output, incoming) == {"one.csv"}, 30)
+        wait_until(lambda: done_of(output, incoming) == {"one.csv"})
         write(incoming / "two.csv", ids(5, 2))
-        wait_until(lambda: done_of(output, incoming) == {"one.csv", "two.csv"}, 30)
+        wait_until(lambda: done_of(output, incoming) == {"one.csv", "two.csv"})
     assert ended["code"] == 0
     assert [run["landed"] for run in read_rows(output, "runs")] == [5, 5]
     assert len(list((output / "_state" / "manifests").rglob("*.parquet"))) == 2
@@ -389,18 +389,18 @@ def test_follow_survives_an_output_and_a_source_that_fail_for_a_while(
     write(incoming / "one.csv", ids(30, 1))
     job = make_job(incoming / "*.csv", output, rekognition.endpoint_url, command="sweep")
     with followed(job) as ended:
-        wait_until(lambda: len(read_rows(output, "landing")) == 30, 30)
+        wait_until(lambda: len(read_rows(output, "landing")) == 30)
         rekognition.configure(faults={"*": "denied"})
         write(incoming / "two.csv", ids(30, 2))
-        wait_until(lambda: "source default is tried again in" in caplog.text, 30)
+        wait_until(lambda: "source default is tried again in" in caplog.text)
         rekognition.configure(faults={})
-        wait_until(lambda: done_of(output, incoming) == {"one.csv", "two.csv"}, 60)
+        wait_until(lambda: done_of(output, incoming) == {"one.csv", "two.csv"})
         (output / "_state" / "leases").rename(output / "elsewhere")
         (output / "_state" / "leases").write_text("no folder")
         write(incoming / "three.csv", ids(30, 3))
-        wait_until(lambda: "leases" in caplog.text, 30)
+        wait_until(lambda: "leases" in caplog.text)
         (output / "_state" / "leases").unlink()
-        wait_until(lambda: "three.csv" in done_of(output, incoming), 60)
+        wait_until(lambda: "three.csv" in done_of(output, incoming))
     assert ended["code"] == 0
     assert {row["session_id"] for row in read_rows(output, "landing") if row["status"]} == set(
         ids(30, 1) + ids(30, 2) + ids(30, 3)
@@ -469,15 +469,15 @@ def test_sigterm_ends_follow_with_0_when_all_is_asked_and_with_3_in_the_middle(
     """Within ten seconds, whatever is in flight; another process goes on from there, and asks nothing twice."""
     write(incoming / "one.csv", ids(200))
     with process(incoming, output, rekognition, "--max-tps", "50") as running:
-        wait_until(lambda: rekognition.stats()["requests"] >= 20, 30)
+        wait_until(lambda: rekognition.stats()["requests"] >= 20)
         code, said, in_time = ended(running, signal.SIGTERM)
         assert (code, in_time) == (3, True), said
         assert "Traceback" not in said
     landed = {row["session_id"] for row in read_rows(output, "landing")}
     assert landed == set(asks(rekognition))
     with process(incoming, output, rekognition, "--max-tps", "500") as running:
-        wait_until(lambda: len(asks(rekognition)) == 200, 30)
-        wait_until(lambda: all(run["finished_at"] for run in read_rows(output, "runs")), 30)
+        wait_until(lambda: len(asks(rekognition)) == 200)
+        wait_until(lambda: all(run["finished_at"] for run in read_rows(output, "runs")))
         code, said, in_time = ended(running, signal.SIGINT)
         assert (code, in_time) == (0, True), said
     assert set(asks(rekognition).values()) == {1}
@@ -490,11 +490,11 @@ def test_follow_that_was_killed_leaves_the_rest_to_the_next_one(
     """Its lease is taken over at once, and what had landed is not asked again."""
     write(incoming / "one.csv", ids(300))
     with process(incoming, output, rekognition, "--max-tps", "60") as running:
-        wait_until(lambda: len(read_rows(output, "landing")) >= 60, 30)
+        wait_until(lambda: len(read_rows(output, "landing")) >= 60)
         running.kill()
         running.wait()
     landed = {row["session_id"] for row in read_rows(output, "landing")}
     before = asks(rekognition)
     with process(incoming, output, rekognition, "--max-tps", "500"):
-        wait_until(lambda: len(read_rows(output, "landing")) >= 300, 30)
+        wait_until(lambda: len(read_rows(output, "landing")) >= 300)
     assert {one for one, times in asks(rekognition).items() if times != before.get(one)} == set(ids(300)) - landed

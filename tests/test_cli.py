@@ -70,7 +70,7 @@ def process(*arguments: str | Path, **environment: str) -> Ended:
         [sys.executable, "-m", "liveness_etl", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=os.environ | environment,
         check=False,
     )

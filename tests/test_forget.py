@@ -51,7 +51,7 @@ def started(*arguments: str | Path) -> subprocess.Popen[str]:
 def forget(output: Path, *arguments: str | Path, given: str | None = None) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a process."""
     process = started("forget", "--output", output, *arguments)
-    out, err = process.communicate(given, timeout=60)
+    out, err = process.communicate(given, timeout=120)
     return process.returncode, out, err
 
 
@@ -175,12 +175,12 @@ def test_session_forgotten_while_it_is_in_flight_does_not_land(output: Path, tmp
     with LocalRekognition(slow) as rekognition:
         options = ("--endpoint-url", rekognition.endpoint_url, "--region", "us-east-1", "--max-tps", "20")
         run = started("run", manifest, "--output", output, *options, "--quiet")
-        wait_until(lambda: rekognition.stats()["requests"] > 30, 30)
+        wait_until(lambda: rekognition.stats()["requests"] > 30)
         forgotten = [*every[:3], *every[-3:], every[25]]
         code, out, _ = forget(output, *forgotten)
         assert code == 0
         assert "the plans (.tmp/) of 1 runs that may be under way" in out
-        _, err = run.communicate(timeout=60)
+        _, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     store = LocalStore(output)
     assert [holders(store, one) for one in forgotten] == [[]] * 7

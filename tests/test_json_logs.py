@@ -178,7 +178,7 @@ def test_signal_is_answered_with_a_line(tmp_path: Path) -> None:
             text=True,
         )
         try:
-            wait_until(lambda: bool(read_rows(output, "landing")), 60)
+            wait_until(lambda: bool(read_rows(output, "landing")))
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=30)
         finally:

@@ -125,7 +125,7 @@ def test_fault_of_some_seconds_in_the_middle_of_a_sweep_loses_nothing(
     """It ends with exit code 0 and all rows and images; meanwhile hardly a call is made."""
     ended: list[RunReport | BaseException] = []
     running = run_in_background(job, ended)
-    wait_until(lambda: calls_of(rekognition) >= 30, 30)
+    wait_until(lambda: calls_of(rekognition) >= 30)
     proxy.set(fault, *rooms)
     time.sleep(1.5)  # longer than the checkpoint, and than 64 answers take
     before = calls_of(rekognition)
@@ -149,7 +149,7 @@ def test_s3_that_falls_silent_while_tables_are_replaced_is_waited_for(
     ended: list[RunReport | BaseException] = []
     running = run_in_background(job, ended)
     store = open_store(f"s3://{bucket}/out", endpoint_url=s3_endpoint, region="us-east-1")
-    wait_until(lambda: len(paths(store, "landing/")) >= 3, 60)
+    wait_until(lambda: len(paths(store, "landing/")) >= 3)
     time.sleep(4)
     assert paths(store, "sessions/") == []
     proxy.set("none")
@@ -175,7 +175,7 @@ def test_s3_that_says_slow_down_for_good_ends_the_run_and_the_next_one_lands_wha
     monkeypatch.setattr(landing_writer, "_PATIENCE_SECONDS", 2.0)
     ended: list[RunReport | BaseException] = []
     running = run_in_background(job, ended)
-    wait_until(lambda: calls_of(rekognition) >= 30, 30)
+    wait_until(lambda: calls_of(rekognition) >= 30)
     proxy.set("slow_down")
     running.join(90)
     assert isinstance(ended[0], StoreError), ended
@@ -213,7 +213,7 @@ def test_stop_while_s3_is_silent_ends_within_ten_seconds_and_loses_nothing(
     ]
     through = {"LIVENESS_ETL__OUTPUT__ENDPOINT_URL": proxy.url, "LIVENESS_ETL__SWEEP__CHECKPOINT_SECONDS": "0.5"}
     with subprocess.Popen(command, env=os.environ | through, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: calls_of(rekognition) >= 30, 30)
+        wait_until(lambda: calls_of(rekognition) >= 30)
         proxy.set("stall", *rooms)
         time.sleep(1.5)
         started = time.monotonic()

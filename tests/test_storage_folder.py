@@ -80,7 +80,7 @@ def test_lock_keeps_another_process_out(folder_store: LocalStore) -> None:
         assert other.stdout.readline() == "up\n"
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(0.3)
-    assert other.communicate(timeout=10)[0] == "in\n"
+    assert other.communicate(timeout=60)[0] == "in\n"
 
 
 def test_lock_of_a_killed_process_is_free(folder_store: LocalStore) -> None:

@@ -158,7 +158,7 @@ def test_sweep_that_sigkill_ended_is_told_by_the_next_one(command: Command, rece
             [sys.executable, "-m", "liveness_etl", "sweep", manifest, *asking, *given, "--quiet"]
         )
         try:
-            wait_until(lambda: bool(read_rows(output, "landing")), 60)
+            wait_until(lambda: bool(read_rows(output, "landing")))
         finally:
             process.kill()
             process.wait()

@@ -148,6 +148,6 @@ def test_the_package_itself_imports_neither_duckdb_nor_pandas(tmp_path: Path) ->
         "from liveness_etl import connect, read_results; "
         "assert {'connect', 'read_results'} <= set(liveness_etl.__all__)"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'disconnect'"):
         liveness_etl.disconnect  # noqa: B018

@@ -19,7 +19,7 @@ from tests.running import ids
 
 def verify(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "liveness_etl", "verify", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=os.environ)
 
 
 def test_sound_output_ends_with_0(folder_output: Output) -> None:

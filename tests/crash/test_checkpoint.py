@@ -59,7 +59,7 @@ def test_a_kill_costs_at_most_checkpoint_seconds_of_answers(tmp_path: Path) -> N
             landed = landed_ids(output)
             sweep = Running((*command, *endpoint), environment)
             asked_before = sum(answers.values())
-            wait_until(lambda before=asked_before: rekognition.stats()["requests"] > before, 60)  # type: ignore[misc]
+            wait_until(lambda before=asked_before: rekognition.stats()["requests"] > before)  # type: ignore[misc]
             time.sleep(CHECKPOINT_SECONDS + chance.uniform(0.3, 1.5))
             killed_at = time.monotonic()
             sweep.send(signal.SIGKILL)

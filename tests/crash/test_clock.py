@@ -25,7 +25,7 @@ def test_a_clock_that_goes_back_in_the_middle_of_a_sweep_changes_no_result(tmp_p
         endpoint = ("--endpoint-url", rekognition.endpoint_url, "--region", "us-east-1", "--max-tps", "100")
         command = ("run", str(manifest), "--output", place.uri, *endpoint)
         first = Running(command, environment, ClockGoesBack(place, "create landing"))
-        wait_until(lambda: bool(list(tmp_path.glob("output/landing/*/*.parquet"))), 30)
+        wait_until(lambda: bool(list(tmp_path.glob("output/landing/*/*.parquet"))))
         second = Running(command, environment, ClockGoesBack(place)).wait()
         assert (second.code, "is being swept by run" in second.said) == (2, True)
         ended = first.wait()

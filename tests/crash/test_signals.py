@@ -29,7 +29,7 @@ def signalled(running: Running, number: signal.Signals = signal.SIGTERM) -> tupl
 def stalled(case: Case, mishap: Stalled) -> Running:
     """A run of the case that has come to where it stalls."""
     running = case.start(mishap)
-    wait_until(lambda: Stalled.SAYS in running.said(), 60)
+    wait_until(lambda: Stalled.SAYS in running.said())
     return running
 
 
@@ -39,7 +39,7 @@ def test_calls_that_outlive_the_drain_do_not_hold_up_the_end(outputs: Mapping[st
         slow = case.scenario.asked[::2]
         case.rekognition.configure(faults=dict.fromkeys(slow, "stall"), stall_seconds=60.0)
         running = case.start(LIVENESS_ETL__SWEEP__CALL_TIMEOUT_SECONDS="60")
-        wait_until(lambda: case.rekognition.stats()["in_flight"] == len(slow), 60)
+        wait_until(lambda: case.rekognition.stats()["in_flight"] == len(slow))
         ended, seconds = signalled(running)
         assert (ended.code, seconds < LIMIT_SECONDS) == (3, True), (ended, seconds)
         landed, answered = check_killed(case), case.answers()
@@ -58,7 +58,7 @@ def test_a_signal_while_planning_ends_the_run_before_any_call(tmp_path: Path) ->
     with LocalRekognition(SUCCEEDING) as rekognition:
         endpoint = ("--endpoint-url", rekognition.endpoint_url, "--region", "us-east-1")
         running = Running(("run", str(manifest), "--output", str(tmp_path / "output"), *endpoint), {})
-        wait_until(lambda: bool(list(tmp_path.glob("output/.tmp/scratch-*"))), 60)
+        wait_until(lambda: bool(list(tmp_path.glob("output/.tmp/scratch-*"))))
         ended, seconds = signalled(running)
         assert (ended.code, seconds < LIMIT_SECONDS) == (3, True), (ended, seconds)
         assert "stopped while planning: nothing was asked" in ended.said
@@ -105,6 +105,7 @@ def test_a_second_signal_does_not_wait_for_a_publish_that_stalls(outputs: Mappin
         check_completed(case, case.run(), landed, answered)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("for_good", [False, True], ids=["one write", "every write"])
 def test_a_signal_while_landing_stalls_rescues_what_was_answered(outputs: Mapping[str, Open], for_good: bool) -> None:
     """The error says where it is, though the record of the run may stall as well; the next run lands it."""

@@ -21,7 +21,7 @@ def test_a_person_with_nothing_set_up_is_told_what_to_do(tmp_path: Path) -> None
         capture_output=True,
         text=True,
         env=environ,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 3

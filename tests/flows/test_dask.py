@@ -114,7 +114,7 @@ def test_killed_worker_loses_nothing(nightly_module: ModuleType, tmp_path: Path,
     manifest, output = write_manifest(tmp_path / "manifest.csv", ids(600)), tmp_path / "output"
 
     def kill() -> None:
-        wait_until(lambda: all(list(output.glob(f"landing/*/*-default-{part}-*.parquet")) for part in range(2)), 60)
+        wait_until(lambda: all(list(output.glob(f"landing/*/*-default-{part}-*.parquet")) for part in range(2)))
         with Client(cluster, set_as_default=False) as client:
             os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
 
@@ -145,7 +145,7 @@ def test_slice_that_dask_gives_up_on_is_left_to_the_next_run(
 
         def kill() -> None:
             landing = output / "landing"
-            wait_until(lambda: all(list(landing.glob(f"*/*-default-{part}-*.parquet")) for part in range(2)), 60)
+            wait_until(lambda: all(list(landing.glob(f"*/*-default-{part}-*.parquet")) for part in range(2)))
             os.kill(cluster.workers[0].pid, signal.SIGKILL)
 
         with ThreadPoolExecutor() as pool:
@@ -166,6 +166,7 @@ def test_slice_that_dask_gives_up_on_is_left_to_the_next_run(
     assert set(landed.values()) == {1}
 
 
+@pytest.mark.alone
 def test_ctrl_c_drains_the_workers(tmp_path: Path, endpoint: str) -> None:
     """SIGINT to all processes, as a terminal sends it: every answer is landed and counted, exit code 3."""
     manifest, output = write_manifest(tmp_path / "manifest.csv", ids(3000)), tmp_path / "output"
@@ -173,9 +174,9 @@ def test_ctrl_c_drains_the_workers(tmp_path: Path, endpoint: str) -> None:
     given = ("--config", tmp_path / "dask.toml", "--endpoint-url", endpoint, "--region", "us-east-1", "--max-tps", "60")
     process = start(tmp_path / "home", manifest, "--output", output, *given)
     try:
-        wait_until(lambda: process.poll() is not None or bool(read_rows(output, "landing")), 60)
+        wait_until(lambda: process.poll() is not None or bool(read_rows(output, "landing")))
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=15)
+        _, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -252,5 +252,5 @@ def test_many_slow_answers_are_under_way_at_the_same_time(rekognition: LocalReko
             connection.sendall(raw.get(session_id))
         for connection in connections:
             assert next(raw.answers(connection))[0] == 200
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 30  # one after the other they take a minute
     assert rekognition.stats()["most_in_flight"] >= 150

@@ -22,7 +22,7 @@ ALL_SUCCEED = LocalConfig(answer_any=True, outcome_shares={"SUCCEEDED": 1.0})
 
 
 def administer(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     client.request(method, f"/_local/{path}", None if body is None else json.dumps(body))
     answer = client.getresponse()
     decoded = json.loads(answer.read())
@@ -208,7 +208,7 @@ def test_it_runs_as_a_process_until_a_signal(number: signal.Signals) -> None:
         assert url.startswith("http://127.0.0.1:")
         assert len(list(raw.ask(int(url.rsplit(":", 1)[1]), IDS))) == 10
         process.send_signal(number)
-        output, errors = process.communicate(timeout=5)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -226,7 +226,7 @@ def test_it_runs_as_a_process_until_a_signal(number: signal.Signals) -> None:
 def test_wrong_usage_of_the_command_is_a_sentence_and_exit_2(arguments: list[str], words: str) -> None:
     """No traceback."""
     command = [sys.executable, "-m", "liveness_etl.local", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr

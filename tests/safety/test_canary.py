@@ -220,9 +220,9 @@ def test_rescued_answers_hold_no_image_bytes(
     """What an output that cannot be written makes the program keep on this machine."""
     output = tmp_path / "output"
     process = start(RUN, tmp_path, rekognition, environment, output, tps=20)
-    wait_until(lambda: (output / "images").exists(), 60)
+    wait_until(lambda: (output / "images").exists())
     (output / "landing").write_text("no folder")
-    wait_until(lambda: len(list((output / "images").rglob("*.*"))) > 3, 60)
+    wait_until(lambda: len(list((output / "images").rglob("*.*"))) > 3)
     process.send_signal(signal.SIGTERM)
     process.wait(60)
     rescued = list((tmp_path / "state").rglob("*.parquet"))

@@ -223,7 +223,7 @@ def sweep_and_forget(scene: Scene, manifest: str, forgotten: str) -> None:
     asked = scene.rekognition.stats()["requests"] + COUNT
 
     def forget() -> None:
-        wait_until(lambda: scene.rekognition.stats()["requests"] >= asked, 30)
+        wait_until(lambda: scene.rekognition.stats()["requests"] >= asked)
         put_tombstones(scene.store, [forgotten], datetime.now(UTC))
 
     forgetting = threading.Thread(target=forget)
