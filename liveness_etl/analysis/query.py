@@ -9,6 +9,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -64,7 +65,8 @@ def connect(
     if memory_limit is not None:
         connection.execute("SET memory_limit = $1", [memory_limit])
         connection.execute("SET preserve_insertion_order = false")
-    found = {table: find_files(store, table) for table in SCHEMAS}
+    with ThreadPoolExecutor(len(SCHEMAS)) as pool:  # S3 takes a while for each thousand files
+        found = dict(zip(SCHEMAS, pool.map(lambda table: find_files(store, table), SCHEMAS), strict=True))
     denied = [files for files in found.values() if isinstance(files, StoreError)]
     if len(denied) == len(SCHEMAS):
         raise denied[0]
