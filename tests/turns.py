@@ -14,42 +14,48 @@ import pytest
 
 _RUN = "PYTEST_XDIST_TESTRUNUID"
 
-# Those that take longest, in minutes, begin first: a worker that starts one of them last would be alone with it.
+TOGETHER = ("crash", "flows")
+"""Folders whose files share what takes long to make: a Prefect server, a run at each of whose changes one may die."""
+
+# What takes longest, in minutes, begins first: a worker that starts one of them last would be alone with it.
 LONGEST = (
+    "flows",
+    "crash",
     "test_install.py",
-    "crash/test_every_boundary.py",
-    "flows/test_nightly_script.py",
-    "flows/test_deployments.py",
-    "load/test_at_the_same_time.py",
-    "test_s3_faults.py",
-    "flows/test_dask.py",
-    "crash/test_paused.py",
     "safety/test_canary.py",
-    "test_sources.py",
-    "safety/test_iam.py",
+    "analysis/test_httpfs.py",
+    "analysis/test_while_publishing.py",
+    "test_s3_faults.py",
+    "load/test_at_the_same_time.py",
     "test_catalog_spark.py",
-    "crash/test_unwritable.py",
-    "flows/test_crashed_runs.py",
-    "crash/test_growing.py",
+    "analysis/test_verify.py",
+    "safety/test_iam.py",
+    "load/test_forget.py",
     "test_capture.py",
 )
 
 
 def arrange(items: list[pytest.Item]) -> list[pytest.Item]:
-    """With workers, each file is a group, which one of them takes whole: the files that take longest, the others as
-    they were; then the tests that run alone, which would keep the other workers waiting in between."""
+    """With workers, each file is a group (or all files of a folder), which one of them takes whole: those that take
+    longest, the others as they were; then the tests that run alone, which would keep the other workers waiting in
+    between."""
     if _RUN not in os.environ:
         return items
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("alone" if is_alone(item) else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group("alone" if is_alone(item) else _group(item)))
     return sorted(items, key=_rank)
 
 
+def _group(item: pytest.Item) -> str:
+    folder = item.path.parent.name
+    return folder if folder in TOGETHER else item.path.relative_to(Path(__file__).parent).as_posix()
+
+
 def _rank(item: pytest.Item) -> int:
-    file = item.path.relative_to(Path(__file__).parent).as_posix()
     if is_alone(item):
         return len(LONGEST) + 1
-    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+    group = _group(item)
+    return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
 
 def is_alone(item: pytest.Item) -> bool:
