@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from liveness_etl import pipeline
+from liveness_etl import run_sweep
 from liveness_etl.local import LocalConfig, LocalRekognition
 from tests.alerts.test_watch import die_holding_a_lease, record
 from tests.flows.test_nightly import in_prefect, run_flow
@@ -102,7 +102,7 @@ def test_bug_is_told_without_its_words(
     def bug(*_: Any, **__: Any) -> Any:
         raise KeyError("something private")
 
-    monkeypatch.setattr(pipeline, "sweep_source", bug)
+    monkeypatch.setattr(run_sweep, "sweep_source", bug)
     with LocalRekognition(LocalConfig(answer_any=True)) as server:
         state = run_flow(nightly_module, manifest, output, server.endpoint_url)
     assert state.is_failed()

@@ -51,10 +51,10 @@ for name in ("botocore", "botocore.parsers", "botocore.endpoint", "boto3", "urll
 """
 RUN = f"{_LOUD}from liveness_etl.cli import main; main()"
 BUG = f"""{_LOUD}
-from liveness_etl.extract import sweep
+from liveness_etl.extract import pending
 def answer_row(*arguments, **options):
     raise KeyError("a bug")
-sweep.answer_row = answer_row
+pending.answer_row = answer_row
 from liveness_etl.cli import main; main()
 """
 
