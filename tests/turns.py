@@ -1,4 +1,4 @@
-"""Who runs when several workers run tests beside each other (`pytest -n 2`).
+"""Who runs when several workers run tests beside each other (`pytest -n 3`).
 
 A test marked `alone` holds the program to a clock. It waits until no other test runs, and all others wait for it.
 """
@@ -24,14 +24,16 @@ LONGEST = (
     "test_install.py",
     "safety/test_canary.py",
     "analysis/test_httpfs.py",
+    "load/test_at_the_same_time.py",
     "analysis/test_while_publishing.py",
     "test_s3_faults.py",
-    "load/test_at_the_same_time.py",
-    "test_catalog_spark.py",
-    "analysis/test_verify.py",
-    "safety/test_iam.py",
     "load/test_forget.py",
     "test_capture.py",
+    "safety/test_iam.py",
+    "test_storage_s3.py",
+    "test_catalog_spark.py",
+    "test_pipeline.py",
+    "load/test_publish_overtaken.py",
 )
 
 
