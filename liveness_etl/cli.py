@@ -249,7 +249,7 @@ for command in (cli_reading.query, cli_reading.show, cli_reading.verify, cli_rea
 
 @app.command("local-rekognition")
 def local_rekognition(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8181,
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 8181,
     sessions: Annotated[
         str | None, typer.Option("--config-json", metavar="JSON", help='Its settings, such as {"limit_tps": 25}.')
     ] = None,
@@ -269,10 +269,10 @@ def local_rekognition(
 
 @app.command()
 def demo(
-    sessions: Annotated[int, typer.Option("--sessions", min=1, help="How many.")] = 2000,
-    output: Annotated[Path, typer.Option("--output", help="Folder for the manifest and the tables.")] = Path(
-        "liveness-demo"
-    ),
+    sessions: Annotated[int, typer.Option("--sessions", metavar="COUNT", min=1, help="How many.")] = 2000,
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FOLDER", help="Folder for the manifest and the tables.")
+    ] = Path("liveness-demo"),
     quiet: QuietOption = False,
 ) -> None:
     """Do the whole job against the built-in local Rekognition, and say what to look at next."""

@@ -100,10 +100,13 @@ def report(
         str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="First day; default: 29 days with data.")
     ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="YYYY-MM-DD", help="Last day; default: the last.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write the page to this file.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same figures to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the page to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the same figures to this file.")
+    ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="CSV or Parquet of session_id and label (bona_fide or attack).")
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="CSV or Parquet of session_id and label (bona_fide or attack)."),
     ] = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
