@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from tests.http_services import Service, serving
 
 _OWN = ("connection", "content-length", "date", "server", "transfer-encoding")
 
@@ -40,19 +41,16 @@ class Counting:
 def counting(endpoint_url: str, context: ssl.SSLContext | None = None) -> Iterator[Counting]:
     """One in front of this address, over TLS as `localhost` with a `context`. It changes no header that is signed."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Passing(Service):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        def reply(self) -> None:
             proxied.note(f"{self.command} {self.path.partition('?')[0]}")
             if proxied.status_of_objects and ".parquet" in self.path:
-                self.send_response(proxied.status_of_objects)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self.answer(proxied.status_of_objects)
                 return
             back = http.client.HTTPConnection(urlsplit(endpoint_url).netloc)
-            back.request(self.command, self.path, body, dict(self.headers.items()))
+            back.request(self.command, self.path, self.content, dict(self.headers.items()))
             answer = back.getresponse()
             content = answer.read()
             self.send_response(answer.status)
@@ -65,22 +63,6 @@ def counting(endpoint_url: str, context: ssl.SSLContext | None = None) -> Iterat
             self.wfile.write(content)
             back.close()
 
-        do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            pass  # who does not trust it hangs up
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        scheme, host = ("https", "localhost") if context else ("http", "127.0.0.1")
-        proxied = Counting(f"{scheme}://{host}:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
+    with serving(Passing, context) as url:
+        proxied = Counting(url)
         yield proxied
-        server.shutdown()
-        thread.join()

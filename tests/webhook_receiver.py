@@ -4,11 +4,9 @@ import datetime
 import ipaddress
 import json
 import ssl
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.http_services import Service, serving
 
 SECRET = "T0SECRET/hook-b4"
 
@@ -89,31 +89,14 @@ def receiving(folder: Path, names: Sequence[str] = ("localhost",)) -> Iterator[R
     """The server, with a certificate of these names. `folder` takes the authority's."""
     authority, server_file = make_certificates(folder, names)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.posts.append((self.path, json.loads(content)))
+    class Receiving(Service):
+        def reply(self) -> None:
+            receiver.posts.append((self.path, json.loads(self.content)))
             status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # who does not trust it hangs up
+            self.answer(status, headers=headers)
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server_file)
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        receiver = Receiver(server.server_port, authority)
-        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-        thread.start()
+    with serving(Receiving, context) as url:
+        receiver = Receiver(int(url.rpartition(":")[2]), authority)
         yield receiver
-        server.shutdown()
-        thread.join()

@@ -25,7 +25,6 @@ def service(status: int, body: str, date: datetime | None = None) -> Iterator[st
 
     class Answering(Service):
         def reply(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response_only(status)
             self.send_header("Date", format_datetime(date or datetime.now(UTC), usegmt=True))
             self.send_header("Content-Length", str(len(body)))

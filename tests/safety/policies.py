@@ -162,7 +162,7 @@ def gate(policy: Policy, backends: Mapping[str, str], principal: str) -> Iterato
 
         def reply(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            body = self.rfile.read(int(headers.get("content-length", 0)))
+            body = self.content
             scope = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/aws4_request", headers["authorization"])
             assert scope
             held = scope[1] == principal
